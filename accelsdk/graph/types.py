@@ -1,0 +1,86 @@
+"""Types of graph values: a number format and a shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from accelsdk.errors import InvalidArgument
+from accelsdk.formats import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A dimension that is known only at run time, within bounds (both included).
+
+    Only targets with the ``dynamic-shapes`` capability may see one.
+    """
+
+    name: str
+    min: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min <= self.max:
+            raise InvalidArgument(
+                f"dimension {self.name!r} has bounds {self.min}..{self.max}",
+                remedy="give 0 <= min <= max",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.min}..{self.max}"
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """The type of a value: number format and static shape.
+
+    Attributes:
+        format: Number format of the elements.
+        shape: Extents, outermost first. ``()`` is a scalar; an extent may be 0.
+    """
+
+    format: Format
+    shape: Shape
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def count(self) -> int:
+        """Number of elements (1 for a scalar)."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in device memory: dense, row-major, sub-byte formats packed."""
+        return self.format.nbytes(self.count)
+
+    def __str__(self) -> str:
+        return f"{self.format}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A named, typed tensor in a graph. Two values of one graph differ in name."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def format(self) -> Format:
+        """Number format of the elements."""
+        return self.type.format
+
+    @property
+    def shape(self) -> Shape:
+        """Extents, outermost first."""
+        return self.type.shape
+
+    def __str__(self) -> str:
+        return f"%{self.name}: {self.type}"

@@ -1,0 +1,60 @@
+"""The pluggy hooks of accelsdk.
+
+A plugin is a module (or object) published under the entry-point group
+``accelsdk.plugins.v1``. It implements `accelsdk_backends`, and any of the others it has use
+for::
+
+    from accelsdk.hookspecs import hookimpl
+
+    @hookimpl
+    def accelsdk_backends():
+        return [AcmeBackend()]
+
+Hooks are the cold path: each is called at the moment its docstring names, never during
+execution. Importing a plugin must import no heavy vendor library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pluggy
+
+from accelsdk.backend.backend import Backend
+from accelsdk.backend.observer import Observer
+from accelsdk.graph.ops import OpDef
+from accelsdk.graph.rewrite import LoweringRule
+
+#: Name under which hook markers are collected.
+PROJECT = "accelsdk"
+#: Entry-point group of this major version of the contract.
+ENTRY_POINTS = "accelsdk.plugins.v1"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def accelsdk_backends() -> Sequence[Backend]:  # type: ignore[empty-body] # a hook is called, never run
+    """Returns the vendor's backends. Called once, at discovery."""
+
+
+@hookspec
+def accelsdk_lowering_rules() -> Sequence[LoweringRule]:  # type: ignore[empty-body]
+    """Returns extra lowering rules. Called once, when a pipeline is built."""
+
+
+@hookspec
+def accelsdk_composites() -> Sequence[OpDef]:  # type: ignore[empty-body]
+    """Returns vendor composites, each with a decomposition. Called once, as the rules."""
+
+
+@hookspec
+def accelsdk_observers() -> Sequence[Observer]:  # type: ignore[empty-body]
+    """Returns observers of device events. Called once, when a client opens."""
+
+
+@hookspec
+def accelsdk_conformance_cases() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Returns the vendor's own case files (TOML). Called when conformance collects."""
