@@ -22,13 +22,19 @@ _HIDDEN = np.uint64(1 << 52)
 _DEEPEST = 60  # a shift beyond all 53 significand bits: what remains is pure sticky
 
 
+def widen(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns floats as float64, exactly; signalling NaN raises no warning."""
+    with np.errstate(invalid="ignore"):
+        return x.astype(np.float64)
+
+
 def to_float32_odd(x: NDArray[np.float64]) -> NDArray[np.float32]:
     """Narrows float64 to float32 by round-to-odd, so that a later rounding is the only one.
 
     Round-to-odd keeps a sticky bit in the last place: rounding the result to any format of at
     most 22 bits equals rounding ``x`` itself (Boldo and Melquiond, IEEE TC 57(4), 2008).
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         nearest = np.asarray(x.astype(np.float32))
     bits = nearest.view(np.uint32)
     inexact = nearest != x
@@ -85,14 +91,15 @@ def _round_shift(
         case Rounding.NEAREST_AWAY:
             up = rest >= half
         case Rounding.TOWARD_ZERO:
-            return kept
+            up = np.zeros_like(negative)
         case Rounding.UP:
             up = (rest != 0) & ~negative
         case Rounding.DOWN:
             up = (rest != 0) & negative
         case Rounding.TO_ODD:
             up = (rest != 0) & ((kept & one) == 0)
-    return kept + up
+    rounded: NDArray[np.uint64] = kept + up
+    return rounded
 
 
 def special_code(fmt: Format, saturate: bool) -> int:
@@ -130,27 +137,27 @@ def _place_nan(
     return np.where(nan, np.uint64(nan_code(fmt)) | signed, code)
 
 
-def round_integer(x: NDArray[Any], rounding: Rounding) -> NDArray[Any]:
-    """Rounds floats to integers, as floats of the same type (NaN and infinities pass)."""
+def round_integer(x: NDArray[np.float64], rounding: Rounding) -> NDArray[np.float64]:
+    """Rounds floats to integers, still as floats (NaN and infinities pass)."""
+    rounded: NDArray[np.float64]
     match rounding:
         case Rounding.NEAREST_EVEN:
-            return np.rint(x)
+            rounded = np.rint(x)
         case Rounding.NEAREST_AWAY:
             # x + 0.5 would round up just below a half; the fraction x - trunc(x) is exact.
+            rounded = np.trunc(x)
             with np.errstate(invalid="ignore"):
-                whole = np.trunc(x)
-                return whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(1, x), 0)
+                rounded += np.where(np.abs(x - rounded) >= 0.5, np.copysign(1.0, x), 0.0)
         case Rounding.TOWARD_ZERO:
-            return np.trunc(x)
+            rounded = np.trunc(x)
         case Rounding.UP:
-            return np.ceil(x)
+            rounded = np.ceil(x)
         case Rounding.DOWN:
-            return np.floor(x)
+            rounded = np.floor(x)
         case Rounding.TO_ODD:
-            below = np.floor(x)
-            with np.errstate(invalid="ignore"):
-                even = np.floor(below / 2) * 2 == below
-            return below + ((below != x) & even)
+            rounded = np.floor(x)
+            rounded += (rounded != x) & (np.floor(rounded / 2) * 2 == rounded)
+    return rounded
 
 
 def encode_integer(x: NDArray[Any], fmt: Format, rounding: Rounding) -> NDArray[Any]:
@@ -162,7 +169,7 @@ def encode_integer(x: NDArray[Any], fmt: Format, rounding: Rounding) -> NDArray[
     store = np.dtype(f"{'' if fmt.is_signed else 'u'}int{max(fmt.bits, 8)}")
     low = -(1 << (fmt.bits - 1)) if fmt.is_signed else 0
     high = low + (1 << fmt.bits) - 1
-    work = x.astype(np.float64)
+    work = widen(x)
     if fmt.mantissa_bits:
         work *= float(1 << fmt.mantissa_bits)
     steps = round_integer(work, rounding)
@@ -171,7 +178,8 @@ def encode_integer(x: NDArray[Any], fmt: Format, rounding: Rounding) -> NDArray[
         return np.clip(steps, low, high).astype(store)
     above, below = steps >= float(high), steps <= float(low)  # float(high) rounds up to 2**n
     whole = np.where(above | below | np.isnan(steps), 0.0, steps).astype(store)
-    return np.where(above, store.type(high), np.where(below, store.type(low), whole))
+    whole[above], whole[below] = high, low
+    return whole
 
 
 def encode_e8m0(x: NDArray[np.float64], mode: ScaleMode, saturate: bool) -> NDArray[np.uint8]:

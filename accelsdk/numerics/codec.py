@@ -57,7 +57,7 @@ def encode(
     x = _floats(x)
     if fmt.kind is Kind.SCALE:
         mode = scalar.scale_mode(rounding)
-        codes = bitround.encode_e8m0(x.astype(np.float64), mode, overflow is not Overflow.SPECIAL)
+        codes = bitround.encode_e8m0(bitround.widen(x), mode, overflow is not Overflow.SPECIAL)
         if overflow is Overflow.SATURATE_FINITE:
             codes[x == math.inf] = 0xFF
         return codes.view(fmt.dtype)
@@ -66,12 +66,20 @@ def encode(
     if not fmt.is_float:
         return bitround.encode_integer(x, fmt, rounding).astype(fmt.dtype, copy=False)
     if fmt.mantissa_bits <= _TABLE_MANTISSA_BITS:
-        single = bitround.to_float32_odd(x) if x.dtype == np.float64 else x.astype(np.float32)
+        single = _to_float32(x)
         out = np.empty(x.shape, np.uint8)
         look_up(single, encode_table(fmt, rounding, overflow), out)
         return out.view(fmt.dtype)
     native = _encode_native(x, fmt, rounding, overflow)
     return native if native is not None else _encode_general(x, fmt, rounding, overflow)
+
+
+def _to_float32(x: NDArray[Any]) -> NDArray[np.float32]:
+    """The values in float32, which is exact but for float64, where it keeps a sticky bit."""
+    if x.dtype == np.float64:
+        return bitround.to_float32_odd(x)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return x.astype(np.float32, copy=False)
 
 
 def _floats(x: NDArray[Any]) -> NDArray[Any]:
@@ -92,7 +100,7 @@ def _encode_native(
     twice = x.dtype == np.float64 and fmt is BFLOAT16  # ml_dtypes goes through float32
     if rounding is not Rounding.NEAREST_EVEN or overflow is not Overflow.SPECIAL or twice:
         return None
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return x.astype(fmt.dtype)
 
 
@@ -103,7 +111,7 @@ def _encode_general(
     source, target = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
     store = np.dtype(f"uint{fmt.bits}")
     for start in range(0, source.size, BLOCK):
-        block = source[start : start + BLOCK].astype(np.float64)
+        block = bitround.widen(source[start : start + BLOCK])
         if fmt is FLOAT64:
             codes = bitround.saturate_infinity(block, overflow)
         else:
@@ -119,7 +127,7 @@ def encode_table(fmt: Format, rounding: Rounding, overflow: Overflow) -> NDArray
     The table is built once, read-only, and 64 KiB.
     """
     upper = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
-    values = upper.view(np.float32).astype(np.float64)
+    values = bitround.widen(upper.view(np.float32))
     table = bitround.encode_float(values, fmt, rounding, overflow).astype(np.uint8)
     table.setflags(write=False)
     return table
@@ -173,7 +181,7 @@ def decode(codes: NDArray[Any], fmt: Format, dtype: DTypeLike = np.float32) -> N
         raise InvalidArgument(f"{codes.dtype} does not hold {fmt}", remedy=f"pass {fmt.dtype}")
     if fmt.is_integer and fmt.bits == 64 and target != np.float64:
         return cast(codes, fmt, _float_format(target))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return codes.astype(target)
 
 
@@ -253,7 +261,7 @@ def cast(
         return encode(values, target, Rounding.TOWARD_ZERO)
     if target.kind is Kind.SCALE:
         saturate = overflow is not Overflow.SPECIAL
-        codes = bitround.encode_e8m0(values.astype(np.float64), scale_mode, saturate)
+        codes = bitround.encode_e8m0(bitround.widen(values), scale_mode, saturate)
         return codes.view(target.dtype)
     return encode(values, target, rounding, overflow)
 
@@ -299,7 +307,8 @@ def pack(array: NDArray[Any], fmt: Format) -> NDArray[np.uint8]:
     lanes &= np.uint8((1 << fmt.bits) - 1)
     v = lanes.T
     if fmt.bits == 4:
-        return (v[0] | v[1] << 4)[: fmt.nbytes(codes.size)]
+        pairs: NDArray[np.uint8] = v[0] | v[1] << 4
+        return pairs
     packed = np.empty((groups, 3), np.uint8)
     packed[:, 0] = v[0] | v[1] << 6
     packed[:, 1] = v[1] >> 2 | v[2] << 4
@@ -369,7 +378,7 @@ def to_bytes(array: NDArray[Any], fmt: Format) -> memoryview:
         raise InvalidArgument(
             f"an array of {array.dtype} does not hold {fmt}", remedy=f"convert it to {fmt.dtype}"
         )
-    return memoryview(pack(array, fmt))
+    return pack(array, fmt).data
 
 
 def from_bytes(
