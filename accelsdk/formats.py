@@ -10,7 +10,7 @@ Adding a format is adding a row: no other code in accelsdk lists formats by hand
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ class Format:
     mantissa_bits: int = 0
     bias: int = 0
     specials: Specials = Specials.FINITE
-    dtype_name: str = field(default="")
+    dtype_name: str = ""
 
     @property
     def dtype(self) -> np.dtype[np.generic]:

@@ -165,7 +165,7 @@ class Driver(ABC):
             nbytes = min(len(whole), dst.nbytes - start)
             self.write(_slice(dst, start, nbytes), memoryview(whole)[:nbytes])
 
-    def unload(self, loaded: Loaded) -> None:
+    def unload(self, loaded: Loaded) -> None:  # noqa: B027 # optional, not forgotten
         """Releases a loaded program. Default: nothing to release before `close`."""
 
     def memory_stats(self, memory: str) -> MemoryStats | None:

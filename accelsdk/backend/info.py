@@ -114,7 +114,7 @@ class BackendInfo:
     api_version: tuple[int, int] = API_VERSION
     description: str = ""
     options: tuple[OptionSpec, ...] = ()
-    attributes: Options = field(default=_NOTHING)
+    attributes: Options = field(default_factory=lambda: _NOTHING)
 
     def resolve(self, given: Options, scope: OptionScope | None = None) -> Options:
         """Returns all options of ``scope`` (None: every scope) with defaults filled in.
@@ -174,12 +174,12 @@ class Target:
     """
 
     name: str
-    options: Options = field(default=_NOTHING)
+    options: Options = field(default_factory=lambda: _NOTHING)
     capabilities: frozenset[str] = frozenset()
     alignment: int = 64
     view_alignment: int = 1
     roofline: Roofline | None = None
-    attributes: Options = field(default=_NOTHING)
+    attributes: Options = field(default_factory=lambda: _NOTHING)
 
 
 class Threading(StrEnum):
@@ -234,7 +234,7 @@ class DeviceInfo:
     threading: Threading = Threading.SERIAL
     exclusive: bool = False
     ticket_domain: str | None = None
-    attributes: Options = field(default=_NOTHING)
+    attributes: Options = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,13 +77,13 @@ class ProgramHeader:
     backend_version: str
     api_version: tuple[int, int]
     target: str
-    target_options: Options = field(default=_NOTHING)
+    target_options: Options = field(default_factory=lambda: _NOTHING)
     graph_digest: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     aliases: tuple[tuple[int, int], ...] = ()
     workspace: int = 0
-    attributes: Options = field(default=_NOTHING)
+    attributes: Options = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

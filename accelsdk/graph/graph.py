@@ -101,7 +101,7 @@ class Node:
     op: str
     inputs: tuple[Value | None, ...]
     outputs: tuple[Value | None, ...]
-    attributes: Mapping[str, Attribute] = field(default=_NO_ATTRIBUTES)
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: _NO_ATTRIBUTES)
     domain: str = CORE
     name: str = ""
     origin: tuple[str, ...] = ()
