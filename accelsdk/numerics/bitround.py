@@ -160,13 +160,21 @@ def round_integer(x: NDArray[np.float64], rounding: Rounding) -> NDArray[np.floa
     return rounded
 
 
+def store_dtype(fmt: Format) -> np.dtype[Any]:
+    """Returns the NumPy integer type that holds an integer format while it is computed.
+
+    It is ``fmt.dtype`` from 8 bits on; ml_dtypes' 4-bit integers have no arithmetic of their own.
+    """
+    return np.dtype(f"{'int' if fmt.is_signed else 'uint'}{max(fmt.bits, 8)}")
+
+
 def encode_integer(x: NDArray[Any], fmt: Format, rounding: Rounding) -> NDArray[Any]:
     """Rounds floats to an integer or fixed-point format, saturating; NaN becomes 0.
 
     Returns:
         The stored integers in the narrowest NumPy integer type that holds the format.
     """
-    store = np.dtype(f"{'' if fmt.is_signed else 'u'}int{max(fmt.bits, 8)}")
+    store = store_dtype(fmt)
     low = -(1 << (fmt.bits - 1)) if fmt.is_signed else 0
     high = low + (1 << fmt.bits) - 1
     work = widen(x)
