@@ -284,7 +284,7 @@ def choose_qparams(
         low, high = np.float32(widest * -(half + 1)), np.float32(widest * half)
     low, high = min(low, np.float32(0)), max(high, np.float32(0))
     with np.errstate(over="ignore", divide="ignore"):
-        scale = float(high - low) / (qmax - qmin)
+        scale = (float(high) - float(low)) / (qmax - qmin)
         if np.float32(scale) == 0 or np.isinf(np.float32(1) / np.float32(scale)):
             scale = 0.1
     if scale < SMALL_SCALE_THRESHOLD:
