@@ -10,6 +10,7 @@ Exit codes of every command:
     1  done, and the answer is bad (non-conformant, a check failed)
     2  could not be done
     3  the command line is wrong (unknown plugin, option, file or argument)
+    130  interrupted, as shells have it
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from accelsdk.errors import AccelError, InvalidArgument, NotFound
 GROUP: Final = "accelsdk.commands"
 
 OK, BAD, COULD_NOT_RUN, USAGE = range(4)
+INTERRUPTED = 130
 
 HELP: Final = """One device API for every AI accelerator.
 
@@ -78,6 +80,8 @@ def _entry_command(entry: EntryPoint) -> Command:
         try:
             command: Callable[..., Any] = entry.load()
         except ImportError as error:
+            if (error.name or "").startswith("accelsdk"):
+                raise  # a defect of ours, not a missing extra
             raise missing_extra(entry.name, error) from error
         return command
 
@@ -117,7 +121,7 @@ def _print_version(wanted: bool) -> None:
 
 
 def _global_options(
-    version: bool = typer.Option(  # noqa: ARG001, B008 # read by its callback; Typer's way
+    version: bool = typer.Option(  # read by its callback; Typer's way
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
@@ -140,11 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage = isinstance(error, (InvalidArgument, NotFound))
         return _fail(str(error), USAGE if usage else COULD_NOT_RUN)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", COULD_NOT_RUN)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: nothing to tell anybody
         return COULD_NOT_RUN
-    except Exception as error:  # noqa: BLE001 # the last stop before the user
+    except Exception as error:  # the last stop before the user
         _traceback_if_asked()
         text = f"internal error: {type(error).__name__}: {error}"
         return _fail(text, COULD_NOT_RUN, hint="set ACCELSDK_DEBUG=1 to see where")
