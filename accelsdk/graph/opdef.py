@@ -166,11 +166,11 @@ class Call:
         """Returns the type of an operand, or None if it was left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
-    def int(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         """Returns an INT or FLAG attribute."""
         return cast("int", self.attributes[name])
 
-    def str(self, name: str) -> str:
+    def string(self, name: str) -> str:
         """Returns a STRING attribute."""
         return cast("str", self.attributes[name])
 
@@ -188,7 +188,7 @@ class Call:
 
     def format(self, name: str) -> Format:
         """Returns a FORMAT attribute."""
-        return by_name(self.str(name))
+        return by_name(self.string(name))
 
     def among(self, given: TensorType, formats: Sequence[Format], what: str = "operand") -> None:
         """Checks that the format of ``given`` is one of ``formats``."""

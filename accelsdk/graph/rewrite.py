@@ -109,7 +109,7 @@ class Builder:
         return found.array() if found is not None else None
 
     @overload
-    def op(
+    def op(  # type: ignore[overload-overlap] # 1 is an int too, but gives the value itself
         self,
         op: str,
         *inputs: Value | None,
@@ -159,13 +159,8 @@ class Builder:
         """Emits a Split into ``parts`` along ``axis``; one part is the value itself."""
         if len(parts) == 1:
             return (value,)
-        return self._many("Split", value, len(parts), axis=axis, split=tuple(parts))
-
-    def _many(
-        self, op: str, value: Value, outputs: int, **attributes: Attribute
-    ) -> tuple[Value, ...]:
-        made = self.op(op, value, outputs=outputs, **attributes)
-        return made if isinstance(made, tuple) else (made,)
+        count = len(parts)
+        return self.op("Split", value, outputs=count, axis=axis, split=tuple(parts))
 
     def graph(
         self, inputs: Sequence[Value], outputs: Sequence[Value], name: str = "graph"

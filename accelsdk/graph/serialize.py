@@ -2,7 +2,7 @@
 
 Layout of the file (all integers little endian)::
 
-    8 bytes   magic "ACCELGR\0"
+    8 bytes   magic "ACCELGR", then a zero byte
     u32       format version
     u32       length of the structure
     u64       length of the constants
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from accelsdk.errors import DataLoss, IncompatibleProgram, InvalidArgument, NotFound
 from accelsdk.formats import by_name
@@ -125,7 +125,7 @@ def _node(node: Node) -> dict[str, Any]:
     }
 
 
-def _attribute(item: Attribute) -> Any:
+def _attribute(item: Attribute) -> object:
     """Tags what JSON cannot tell apart: floats, and tuples (which JSON calls lists)."""
     if isinstance(item, tuple):
         return {"tuple": [_attribute(part) for part in item]}
@@ -136,6 +136,8 @@ def _attribute(item: Attribute) -> Any:
 
 # -- reading ---------------------------------------------------------------------------------
 
+#: An attribute as JSON carries it: plain, or a tagged float or tuple.
+_Json = bool | int | str | dict[str, Any]
 _Region = Callable[[int, int], memoryview]
 
 
@@ -266,12 +268,13 @@ def _to_node(line: Mapping[str, Any], values: Mapping[str, Value]) -> Node:
     )
 
 
-def _to_attribute(item: Any) -> Any:
-    if isinstance(item, dict):
-        if "float" in item:
-            return float.fromhex(item["float"])
-        return tuple(_to_attribute(part) for part in item["tuple"])
-    return item
+def _to_attribute(item: _Json) -> Attribute:
+    if not isinstance(item, dict):
+        return item
+    if "float" in item:
+        return float.fromhex(item["float"])
+    # A tuple's parts are all of one kind, which the writer's type guaranteed.
+    return cast("Attribute", tuple(_to_attribute(part) for part in item["tuple"]))
 
 
 def _constant(line: Mapping[str, Any], region: _Region, place: tuple[str, int] | None) -> Constant:

@@ -29,8 +29,8 @@ def _gemm(call: Call) -> Sequence[TensorType]:
     call.among(a, SUMMABLE)
     call.same_format(a, b, c)
     call.check(a.rank == 2 and b.rank == 2, "rank", f"A is {a}, B is {b}; both must be matrices")
-    m, k = a.shape[::-1] if call.int("transA") else a.shape
-    k2, n = b.shape[::-1] if call.int("transB") else b.shape
+    m, k = a.shape[::-1] if call.integer("transA") else a.shape
+    k2, n = b.shape[::-1] if call.integer("transB") else b.shape
     call.check(k == k2, "shape", f"inner extents {k} and {k2} differ")
     if c is not None:
         call.check(call.broadcast(c.shape, (m, n)) == (m, n), "broadcast", f"C {c} for {(m, n)}")

@@ -83,7 +83,7 @@ def _matmul_integer(call: Call) -> Sequence[TensorType]:
 
 def _conv_shape(call: Call, x: TensorType, w: TensorType) -> Shape:
     call.check(x.rank == w.rank and x.rank >= 3, "rank", f"X is {x}, W is {w}")
-    group, kernel = call.int("group"), w.shape[2:]
+    group, kernel = call.integer("group"), w.shape[2:]
     check_window(call, kernel)
     call.check(
         group >= 1 and x.shape[1] == w.shape[1] * group and w.shape[0] % group == 0,
@@ -117,7 +117,7 @@ def _conv_transpose(call: Call) -> Sequence[TensorType]:
     call.among(x, FLOATS)
     call.same_format(x, w, call.optional(2))
     call.check(x.rank == w.rank and x.rank >= 3, "rank", f"X is {x}, W is {w}")
-    group, kernel, spatial = call.int("group"), w.shape[2:], w.rank - 2
+    group, kernel, spatial = call.integer("group"), w.shape[2:], w.rank - 2
     check_window(call, kernel)
     call.check(
         group >= 1 and x.shape[1] == w.shape[0] and w.shape[0] % group == 0,
@@ -152,7 +152,7 @@ def _scaled_matmul(call: Call) -> Sequence[TensorType]:
     call.among(b, _SCALED, "B")
     call.check(a.rank >= 2 and b.rank >= 2, "rank", "A and B need two axes or more")
     shape = matmul_shape(call, a.shape, b.shape)
-    block = call.int("block_size")
+    block = call.integer("block_size")
     if block == 0:
         call.among(a_scale, (FLOAT32,), "a_scale")
         call.among(b_scale, (FLOAT32,), "b_scale")

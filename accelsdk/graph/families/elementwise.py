@@ -51,7 +51,9 @@ def binary(formats: Sequence[Format], result: Format | None = None) -> InferRule
 
 def _mod(call: Call) -> Sequence[TensorType]:
     a = call.operand(0)
-    call.check(not a.format.is_float or call.int("fmod") == 1, "attribute", "floats need fmod=1")
+    call.check(
+        not a.format.is_float or call.integer("fmod") == 1, "attribute", "floats need fmod=1"
+    )
     return binary(NUMBERS)(call)
 
 
@@ -122,8 +124,13 @@ def _unary_rows() -> list[OpDef]:
         row("BitwiseNot", "X", unary(INTEGERS), EXACT, "Flips every bit", "integers"),
         row("IsNaN", "X", unary(_FLOAT_CODES, BOOL), EXACT, "Whether x is NaN", "float codes"),
         row(
-            *("IsInf", "X", unary(_FLOAT_CODES, BOOL), EXACT, "Whether x is infinite"),
-            *("float codes", nan_flags),
+            "IsInf",
+            "X",
+            unary(_FLOAT_CODES, BOOL),
+            EXACT,
+            "Whether x is infinite",
+            "float codes",
+            nan_flags,
         ),
     ]
 
@@ -141,7 +148,12 @@ def _binary_rows() -> list[OpDef]:
         row("Div", "A B", binary(NUMBERS), ROUNDED, "a / b; integers truncate", numbers),
         row("Pow", "X Y", _pow, FUNCTION, "x to the power y", "base float, int32, int64"),
         row(
-            *("Mod", "A B", _mod, EXACT, "Remainder; sign of b, or of a if fmod", numbers),
+            "Mod",
+            "A B",
+            _mod,
+            EXACT,
+            "Remainder; sign of b, or of a if fmod",
+            numbers,
             (flag("fmod", 0),),
         ),
         row("Min", "A B", binary(NUMBERS), EXACT, "Lesser; NaN wins", numbers),
@@ -160,8 +172,13 @@ def _binary_rows() -> list[OpDef]:
             for name in ("And", "Or", "Xor")
         ),
         row(
-            *("BitShift", "X Y", binary(UNSIGNED), EXACT, "Shifts x by y bits"),
-            *("unsigned integers", direction),
+            "BitShift",
+            "X Y",
+            binary(UNSIGNED),
+            EXACT,
+            "Shifts x by y bits",
+            "unsigned integers",
+            direction,
         ),
     ]
 

@@ -51,7 +51,7 @@ def fused_row_bytes(columns: int, bits: int) -> int:
 
 def _sum_fused(call: Call) -> Sequence[TensorType]:
     table = call.operand(0)
-    columns, bits = call.int("columns"), call.int("bits")
+    columns, bits = call.integer("columns"), call.integer("bits")
     call.among(table, (UINT8,), "table")
     wanted = fused_row_bytes(columns, bits)
     call.check(

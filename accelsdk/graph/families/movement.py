@@ -51,7 +51,7 @@ def _transpose(call: Call) -> Sequence[TensorType]:
 
 def _concat(call: Call) -> Sequence[TensorType]:
     first = call.operand(0)
-    axis = call.axis(call.int("axis"), first.rank)
+    axis = call.axis(call.integer("axis"), first.rank)
     extent = 0
     for index in range(len(call.inputs)):
         x = call.operand(index)
@@ -90,7 +90,7 @@ def _slice(call: Call) -> Sequence[TensorType]:
 
 def _split(call: Call) -> Sequence[TensorType]:
     x, split = call.operand(0), call.ints("split")
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     call.check(
         min(split, default=0) >= 0 and sum(split) == x.shape[axis],
         "shape",
@@ -103,12 +103,12 @@ def _split(call: Call) -> Sequence[TensorType]:
 def _gather(call: Call) -> Sequence[TensorType]:
     x, indices = call.operand(0), call.operand(1)
     call.among(indices, INDICES, "indices")
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     return (TensorType(x.format, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])),)
 
 
 def _gather_nd(call: Call) -> Sequence[TensorType]:
-    x, indices, batch = call.operand(0), call.operand(1), call.int("batch_dims")
+    x, indices, batch = call.operand(0), call.operand(1), call.integer("batch_dims")
     call.among(indices, (INT64,), "indices")
     call.check(
         0 <= batch < min(x.rank, indices.rank) and x.shape[:batch] == indices.shape[:batch],
@@ -128,7 +128,7 @@ def _gather_elements(call: Call) -> Sequence[TensorType]:
 
 def _check_elements(call: Call, x: TensorType, indices: TensorType) -> None:
     call.among(indices, INDICES, "indices")
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     fits = x.rank == indices.rank and all(
         i == axis or small <= large
         for i, (small, large) in enumerate(zip(indices.shape, x.shape, strict=True))
@@ -137,7 +137,7 @@ def _check_elements(call: Call, x: TensorType, indices: TensorType) -> None:
 
 
 def _check_reduction(call: Call, x: TensorType) -> None:
-    if call.str("reduction") != "none":
+    if call.string("reduction") != "none":
         call.among(x, NUMBERS, "data")
 
 
@@ -169,7 +169,7 @@ def _pad(call: Call) -> Sequence[TensorType]:
     call.check(len(pads) == 2 * x.rank, "shape", f"pads {pads} for rank {x.rank}")
     shape = tuple(e + pads[i] + pads[i + x.rank] for i, e in enumerate(x.shape))
     call.check(min(shape, default=0) >= 0, "shape", f"the result would be {shape}")
-    if call.str("mode") != "constant":
+    if call.string("mode") != "constant":
         _check_source(call, x, pads)
     return (TensorType(x.format, shape),)
 
@@ -178,11 +178,11 @@ def _check_source(call: Call, x: TensorType, pads: tuple[int, ...]) -> None:
     """Checks that there is something to repeat: reflection needs extents above the pads."""
     for axis, extent in enumerate(x.shape):
         widest = max(pads[axis], pads[axis + x.rank])
-        least = widest + 1 if call.str("mode") == "reflect" else min(widest, 1)
+        least = widest + 1 if call.string("mode") == "reflect" else min(widest, 1)
         call.check(
             widest <= 0 or extent >= least,
             "shape",
-            f"{call.str('mode')} padding of {widest} needs an extent of {least}, not {extent}",
+            f"{call.string('mode')} padding of {widest} needs an extent of {least}, not {extent}",
         )
 
 
@@ -215,7 +215,7 @@ def _resize(call: Call) -> Sequence[TensorType]:
         "shape",
         f"scales {scales} for rank {x.rank}",
     )
-    crops = call.str("coordinate_transformation_mode") == "tf_crop_and_resize"
+    crops = call.string("coordinate_transformation_mode") == "tf_crop_and_resize"
     call.check(
         len(roi) == (2 * x.rank if crops or roi else 0), "shape", f"roi {roi} for rank {x.rank}"
     )
@@ -257,8 +257,12 @@ _RESIZE = (
     choice(
         "coordinate_transformation_mode",
         (
-            *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners"),
-            *("asymmetric", "tf_crop_and_resize"),
+            "half_pixel",
+            "half_pixel_symmetric",
+            "pytorch_half_pixel",
+            "align_corners",
+            "asymmetric",
+            "tf_crop_and_resize",
         ),
         "half_pixel",
     ),
@@ -280,39 +284,62 @@ ROWS: tuple[OpDef, ...] = (
     _row("Transpose", "data", _transpose, "Permutes axes", (integers("perm"),)),
     _row("Concat", "inputs*", _concat, "Joins along an axis", (integer("axis"),)),
     _row(
-        *("Slice", "data", _slice, "Every step-th item from start to end (ONNX clamping)"),
+        "Slice",
+        "data",
+        _slice,
+        "Every step-th item from start to end (ONNX clamping)",
         tuple(integers(name) for name in ("starts", "ends", "axes", "steps")),
     ),
     _row(
-        *("Split", "input", _split, "Cuts along an axis into parts of the extents of split"),
+        "Split",
+        "input",
+        _split,
+        "Cuts along an axis into parts of the extents of split",
         (integer("axis", 0), integers("split")),
         result="outputs*",
     ),
     _row(
-        *("Gather", "data indices", _gather, "Slices of an axis by index; negative from the end"),
+        "Gather",
+        "data indices",
+        _gather,
+        "Slices of an axis by index; negative from the end",
         (integer("axis", 0),),
     ),
     _row(
-        *("GatherND", "data indices", _gather_nd, "Slices by index tuples"),
+        "GatherND",
+        "data indices",
+        _gather_nd,
+        "Slices by index tuples",
         (integer("batch_dims", 0),),
     ),
     _row(
-        *("GatherElements", "data indices", _gather_elements, "Elements by index along an axis"),
+        "GatherElements",
+        "data indices",
+        _gather_elements,
+        "Elements by index along an axis",
         (integer("axis", 0),),
     ),
     _row(
-        *("ScatterElements", "data indices updates", _scatter_elements),
+        "ScatterElements",
+        "data indices updates",
+        _scatter_elements,
         "Copy of data with elements replaced by index along an axis",
         (integer("axis", 0), _REDUCTIONS),
         numerics=_SCATTER,
     ),
     _row(
-        *("ScatterND", "data indices updates", _scatter_nd),
-        *("Copy of data with slices replaced by index tuples", (_REDUCTIONS,)),
+        "ScatterND",
+        "data indices updates",
+        _scatter_nd,
+        "Copy of data with slices replaced by index tuples",
+        (_REDUCTIONS,),
         numerics=_SCATTER,
     ),
     _row(
-        *("Pad", "data constant_value?", _pad, "Adds (or, negative, removes) items at the ends"),
+        "Pad",
+        "data constant_value?",
+        _pad,
+        "Adds (or, negative, removes) items at the ends",
         (
             integers("pads", help="begin of every axis, then every end"),
             choice("mode", ("constant", "reflect", "edge", "wrap"), "constant"),
@@ -321,7 +348,11 @@ ROWS: tuple[OpDef, ...] = (
     _row("Expand", "input", _expand, "Broadcasts with a shape", (integers("shape"),)),
     _row("Tile", "input", _tile, "Repeats along every axis", (integers("repeats"),)),
     _row(
-        *("Resize", "X", _resize, "Interpolates to another grid (ONNX 19)", _RESIZE),
+        "Resize",
+        "X",
+        _resize,
+        "Interpolates to another grid (ONNX 19)",
+        _RESIZE,
         numerics=NumericsClass.REDUCTION,
         work=per_result(2),
         formats="floats, int8, uint8",

@@ -36,13 +36,13 @@ def stash(format: Format) -> Format:
 def _softmax(call: Call) -> Sequence[TensorType]:
     x = call.operand(0)
     call.among(x, FLOATS)
-    call.axis(call.int("axis"), x.rank)
+    call.axis(call.integer("axis"), x.rank)
     return (x,)
 
 
 def _trailing(call: Call, x: TensorType) -> int:
     call.among(x, FLOATS)
-    return call.axis(call.int("axis"), x.rank)
+    return call.axis(call.integer("axis"), x.rank)
 
 
 def _fits(call: Call, given: TensorType | None, x: TensorType, what: str) -> None:
@@ -89,7 +89,7 @@ def _instance(call: Call) -> Sequence[TensorType]:
 
 
 def _group(call: Call) -> Sequence[TensorType]:
-    groups, x = call.int("num_groups"), call.operand(0)
+    groups, x = call.integer("num_groups"), call.operand(0)
     _channels(call)
     call.check(
         groups >= 1 and x.shape[1] % groups == 0,
@@ -129,66 +129,106 @@ _SUMS = "floats, 32- and 64-bit integers"
 
 ROWS: tuple[OpDef, ...] = (
     _row(
-        *("Softmax", "exp(x - max) / sum of it, along an axis", _softmax, norm.softmax),
+        "Softmax",
+        "exp(x - max) / sum of it, along an axis",
+        _softmax,
+        norm.softmax,
         integer("axis", -1),
     ),
     _row(
-        *("LogSoftmax", "x - max - log(sum exp(x - max))", _softmax, norm.log_softmax),
+        "LogSoftmax",
+        "x - max - log(sum exp(x - max))",
+        _softmax,
+        norm.log_softmax,
         integer("axis", -1),
     ),
     _row(
-        *("ReduceMean", "Mean", reduction(FLOATS), reduce.mean, *AXES),
+        "ReduceMean",
+        "Mean",
+        reduction(FLOATS),
+        reduce.mean,
+        *AXES,
         operations=1,
     ),
     _row(
-        *("ReduceL1", "Sum of |x|", reduction(SUMMABLE), reduce.l1, *AXES),
+        "ReduceL1",
+        "Sum of |x|",
+        reduction(SUMMABLE),
+        reduce.l1,
+        *AXES,
         operations=2,
         formats=_SUMS,
     ),
-    _row(*("ReduceL2", "Root of the sum of squares", reduction(FLOATS), reduce.l2, *AXES)),
+    _row("ReduceL2", "Root of the sum of squares", reduction(FLOATS), reduce.l2, *AXES),
     _row(
-        *("ReduceSumSquare", "Sum of squares", reduction(SUMMABLE), reduce.sum_square, *AXES),
+        "ReduceSumSquare",
+        "Sum of squares",
+        reduction(SUMMABLE),
+        reduce.sum_square,
+        *AXES,
         operations=2,
         formats=_SUMS,
     ),
     _row(
-        *("ReduceLogSum", "Logarithm of the sum", reduction(FLOATS), reduce.log_sum, *AXES),
+        "ReduceLogSum",
+        "Logarithm of the sum",
+        reduction(FLOATS),
+        reduce.log_sum,
+        *AXES,
         operations=1,
     ),
     _row(
-        *("ReduceLogSumExp", "Logarithm of the sum of exponentials", reduction(FLOATS)),
-        *(reduce.log_sum_exp, *AXES),
+        "ReduceLogSumExp",
+        "Logarithm of the sum of exponentials",
+        reduction(FLOATS),
+        reduce.log_sum_exp,
+        *AXES,
     ),
     _row(
-        *("LayerNormalization", "(x - mean) / sqrt(variance + epsilon) * Scale + B over the axes"),
-        *(_layer, norm.layer, integer("axis", -1, "first normalised axis"), _EPSILON),
+        "LayerNormalization",
+        "(x - mean) / sqrt(variance + epsilon) * Scale + B over the axes",
+        _layer,
+        norm.layer,
+        integer("axis", -1, "first normalised axis"),
+        _EPSILON,
         names="X Scale B?",
         result="Y Mean? InvStdDev?",
         operations=8,
     ),
     _row(
-        *(
-            "RMSNormalization",
-            "x / sqrt(mean of squares + epsilon) * scale over the axes from axis",
-        ),
-        *(_rms, norm.rms, integer("axis", -1, "first normalised axis"), _EPSILON),
+        "RMSNormalization",
+        "x / sqrt(mean of squares + epsilon) * scale over the axes from axis",
+        _rms,
+        norm.rms,
+        integer("axis", -1, "first normalised axis"),
+        _EPSILON,
         names="X scale",
     ),
     _row(
-        *("BatchNormalization", "(x - mean) / sqrt(var + epsilon) * scale + B per channel"),
-        *(_channels, norm.batch, _EPSILON),
+        "BatchNormalization",
+        "(x - mean) / sqrt(var + epsilon) * scale + B per channel",
+        _channels,
+        norm.batch,
+        _EPSILON,
         names="X scale B input_mean input_var",
         operations=2,
     ),
     _row(
-        *("InstanceNormalization", "Normalises each channel of each item over its positions"),
-        *(_instance, norm.instance, _EPSILON),
+        "InstanceNormalization",
+        "Normalises each channel of each item over its positions",
+        _instance,
+        norm.instance,
+        _EPSILON,
         names="input scale B",
         operations=8,
     ),
     _row(
-        *("GroupNormalization", "Normalises groups of channels of each item (ONNX 21)"),
-        *(_group, norm.group, _EPSILON, integer("num_groups")),
+        "GroupNormalization",
+        "Normalises groups of channels of each item (ONNX 21)",
+        _group,
+        norm.group,
+        _EPSILON,
+        integer("num_groups"),
         names="X scale bias",
         operations=8,
     ),

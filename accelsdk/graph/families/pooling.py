@@ -31,7 +31,9 @@ from accelsdk.graph.types import TensorType
 
 _WINDOW = (
     integers("kernel_shape", help="one per spatial axis"),
-    *(STRIDES, PADS, DILATIONS),
+    STRIDES,
+    PADS,
+    DILATIONS,
     flag("ceil_mode", 0, "whether the last window may reach over the end"),
 )
 
@@ -40,7 +42,7 @@ def _pooled(call: Call, x: TensorType) -> TensorType:
     kernel = call.ints("kernel_shape")
     call.check(x.rank == len(kernel) + 2, "rank", f"X is {x}, kernel_shape {kernel}")
     check_window(call, kernel)
-    spatial = window_extents(call, x.shape[2:], kernel, bool(call.int("ceil_mode")))
+    spatial = window_extents(call, x.shape[2:], kernel, bool(call.integer("ceil_mode")))
     return TensorType(x.format, (*x.shape[:2], *spatial))
 
 

@@ -27,7 +27,12 @@ from accelsdk.numerics.block import ScaleRule
 from accelsdk.numerics.rounding import ScaleMode
 
 _AFFINE_CODES: tuple[Format, ...] = (
-    *(f.INT8, f.UINT8, f.INT4, f.UINT4, f.INT16, f.UINT16),
+    f.INT8,
+    f.UINT8,
+    f.INT4,
+    f.UINT4,
+    f.INT16,
+    f.UINT16,
     *NARROW_FLOATS,
 )
 _SCALES = (f.FLOAT32, f.FLOAT16, f.BFLOAT16, f.E8M0)
@@ -40,14 +45,14 @@ _BLOCK = integer("block_size", 0, "items of the axis that share a scale; 0: no b
 
 def _check_scale(call: Call, x: TensorType, scale: TensorType, zero: TensorType | None) -> None:
     """Checks a scale: scalar (per tensor), 1-D (per channel), or one per block."""
-    block = call.int("block_size")
+    block = call.integer("block_size")
     call.check(block >= 0, "block", f"block_size is {block}")
     if block:
-        axis = call.axis(call.int("axis"), x.rank)
+        axis = call.axis(call.integer("axis"), x.rank)
         shape = (*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :])
         call.has_shape(scale, shape, "scale")
     elif scale.rank:
-        axis = call.axis(call.int("axis"), x.rank)
+        axis = call.axis(call.integer("axis"), x.rank)
         call.has_shape(scale, (x.shape[axis],), "scale")
     call.has_shape(zero, scale.shape, "zero_point")
 
@@ -77,12 +82,12 @@ def _requantize(call: Call) -> Sequence[TensorType]:
     shift, zero, bias = (call.optional(index) for index in (2, 3, 4))
     target = call.format("to")
     call.among(acc, (f.INT32,), "acc")
-    fixed = call.str("arithmetic") != "float32"
+    fixed = call.string("arithmetic") != "float32"
     call.among(multiplier, (f.INT32 if fixed else f.FLOAT32,), "multiplier")
     call.check((shift is not None) == fixed, "operands", "shift goes with fixed arithmetic")
     shapes: tuple[tuple[int, ...], ...] = ((),)
     if acc.rank:
-        shapes = ((), (acc.shape[call.axis(call.int("axis"), acc.rank)],))
+        shapes = ((), (acc.shape[call.axis(call.integer("axis"), acc.rank)],))
     for given, wanted, what in (
         (multiplier, None, "multiplier"),
         (shift, f.INT32, "shift"),
@@ -100,9 +105,9 @@ def _requantize(call: Call) -> Sequence[TensorType]:
 
 
 def _scales_type(call: Call, x: TensorType) -> TensorType:
-    block = call.int("block_size")
+    block = call.integer("block_size")
     call.check(block >= 1, "block", f"block_size is {block}")
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     blocks = -(-x.shape[axis] // block)
     return TensorType(f.E8M0, (*x.shape[:axis], blocks, *x.shape[axis + 1 :]))
 
@@ -139,7 +144,8 @@ ROWS: tuple[OpDef, ...] = (
         results=results("y"),
         attributes=(
             format_name("to", _AFFINE_CODES, help="format of the result"),
-            *(_AXIS, _BLOCK),
+            _AXIS,
+            _BLOCK,
             flag("saturate", 1, "for float results: overflow gives the largest finite value"),
         ),
         infer=_quantize,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accelsdk.formats import INT32
-from accelsdk.graph.decompose import gru, lstm, rnn
+from accelsdk.graph.decompose import cells
 from accelsdk.graph.families.sets import FLOATS
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import (
@@ -32,8 +32,17 @@ from accelsdk.graph.types import TensorType
 
 #: Activations that a gate may have, and how many of alpha, beta each takes (ONNX order).
 ACTIVATIONS = (
-    *("Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh"),
-    *("HardSigmoid", "Elu", "Softsign", "Softplus"),
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Affine",
+    "LeakyRelu",
+    "ThresholdedRelu",
+    "ScaledTanh",
+    "HardSigmoid",
+    "Elu",
+    "Softsign",
+    "Softplus",
 )
 
 _COMMON: tuple[AttributeDef, ...] = (
@@ -63,9 +72,9 @@ def _infer(gates: int, biases: int, per_direction: int, lstm_states: bool) -> In
         others = [call.optional(i) for i in (3, 5, 6, 7)]
         call.same_format(x, w, r, *others)
         call.check(x.rank == 3, "rank", f"X is {x}; it must be 3-D")
-        hidden = call.int("hidden_size")
-        directions = 2 if call.str("direction") == "bidirectional" else 1
-        batch_first = bool(call.int("layout"))
+        hidden = call.integer("hidden_size")
+        directions = 2 if call.string("direction") == "bidirectional" else 1
+        batch_first = bool(call.integer("layout"))
         time, batch = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
         state = (batch, directions, hidden) if batch_first else (directions, batch, hidden)
         call.has_shape(w, (directions, gates * hidden, x.shape[2]), "W")
@@ -137,7 +146,7 @@ ROWS: tuple[OpDef, ...] = (
         "X W R B? sequence_lens? initial_h? initial_c? P?",
         "Y? Y_h? Y_c?",
         _infer(4, 8, 3, lstm_states=True),
-        lstm.lstm,
+        cells.lstm,
         flag("input_forget", 0, "whether the forget gate is 1 minus the input gate"),
     ),
     _row(
@@ -146,7 +155,7 @@ ROWS: tuple[OpDef, ...] = (
         "X W R B? sequence_lens? initial_h?",
         "Y? Y_h?",
         _infer(3, 6, 2, lstm_states=False),
-        gru.gru,
+        cells.gru,
         flag("linear_before_reset", 0, "whether the reset gate acts after the product with R"),
     ),
     _row(
@@ -155,6 +164,6 @@ ROWS: tuple[OpDef, ...] = (
         "X W R B? sequence_lens? initial_h?",
         "Y? Y_h?",
         _infer(1, 2, 1, lstm_states=False),
-        rnn.rnn,
+        cells.rnn,
     ),
 )

@@ -28,7 +28,7 @@ AXES = (integers("axes", help="axes to reduce; () reduces none"), flag("keepdims
 def reduced(call: Call, shape: Shape) -> Shape:
     """Returns the shape after reducing the axes of a call."""
     axes = call.axes("axes", len(shape))
-    if call.int("keepdims"):
+    if call.integer("keepdims"):
         return tuple(1 if i in axes else extent for i, extent in enumerate(shape))
     return tuple(extent for i, extent in enumerate(shape) if i not in axes)
 
@@ -47,23 +47,23 @@ def reduction(formats: Sequence[Format]) -> InferRule:
 def _arg(call: Call) -> Sequence[TensorType]:
     x = call.operand(0)
     call.among(x, NUMBERS)
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     call.check(x.shape[axis] > 0, "shape", f"axis {axis} is empty: it has no extreme")
-    kept = (1,) if call.int("keepdims") else ()
+    kept = (1,) if call.integer("keepdims") else ()
     return (TensorType(INT64, (*x.shape[:axis], *kept, *x.shape[axis + 1 :])),)
 
 
 def _cumsum(call: Call) -> Sequence[TensorType]:
     x = call.operand(0)
     call.among(x, SUMMABLE)
-    call.axis(call.int("axis"), x.rank)
+    call.axis(call.integer("axis"), x.rank)
     return (x,)
 
 
 def _topk(call: Call) -> Sequence[TensorType]:
-    x, k = call.operand(0), call.int("k")
+    x, k = call.operand(0), call.integer("k")
     call.among(x, NUMBERS)
-    axis = call.axis(call.int("axis"), x.rank)
+    axis = call.axis(call.integer("axis"), x.rank)
     call.check(0 <= k <= x.shape[axis], "shape", f"k is {k}; axis {axis} has {x.shape[axis]}")
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
     return TensorType(x.format, shape), TensorType(INT64, shape)
