@@ -1,0 +1,185 @@
+"""The backend: targets, devices, compilation, datasheet. Needs no open card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from accelsdk.backend.backend import EMULATED, NATIVE, Backend, Refusal, Support, refuse
+from accelsdk.backend.datasheet import NumericsDatasheet
+from accelsdk.backend.driver import Driver
+from accelsdk.backend.info import (
+    BackendInfo,
+    Capability,
+    DeviceInfo,
+    Discovery,
+    MemoryInfo,
+    Options,
+    OptionScope,
+    Roofline,
+    Target,
+    Threading,
+)
+from accelsdk.backend.program import ConstantPacker, Program, ProgramHeader, TensorSpec
+from accelsdk.errors import Unavailable
+from accelsdk.formats import FLOAT64
+from accelsdk.graph import serialize
+from accelsdk.graph.graph import CORE, Graph, Node
+from accelsdk.graph.ops import TABLE
+from accelsdk.graph.types import TensorType
+from accelsdk.kernels import api as kernels
+from accelsdk_sim_card import arithmetic, code, datasheet, settings
+from accelsdk_sim_card.arithmetic import preset_of
+from accelsdk_sim_card.card import pci_address
+from accelsdk_sim_card.driver import SimDriver
+from accelsdk_sim_card.host import HOSTS
+from accelsdk_sim_card.profile import Profile
+
+_INFO = BackendInfo(
+    name="sim_card",
+    vendor="accelsdk",
+    version="0.1.0",
+    description="A simulated host of accelerator cards, in virtual time",
+    options=settings.OPTIONS,
+)
+_TARGET = "sim-card-v1"
+_CAPABILITIES = frozenset(
+    {
+        Capability.QUEUES,
+        Capability.PEER_COPY,
+        Capability.HEALTH,
+        Capability.TELEMETRY,
+        Capability.PROFILING,
+        Capability.CANCEL,
+        Capability.PARTIAL_TENSORS,
+    }
+)
+
+
+class SimCard(Backend):
+    """The simulated card: hardware behaviour, chosen by options, repeatable to the bit."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """Who this is, and every option."""
+        return _INFO
+
+    def targets(self, options: Options) -> Sequence[Target]:
+        """Returns the one instruction set; its options hold the accumulator preset."""
+        parsed = settings.parse(options)
+        chosen = _INFO.resolve({"preset": options["preset"]}, OptionScope.TARGET)
+        return [_target(parsed.profile, chosen)]
+
+    def enumerate_devices(self, options: Options) -> Discovery:
+        """Returns the cards of the simulated host."""
+        parsed = settings.parse(options)
+        memory = MemoryInfo(kind="device", capacity=parsed.profile.memory_bytes)
+        devices = tuple(
+            DeviceInfo(
+                id=pci_address(ordinal),
+                ordinal=ordinal,
+                kind=parsed.profile.kind,
+                target=_TARGET,
+                memories=(memory,),
+                threading=Threading.SERIAL,
+                ticket_domain=parsed.domain,
+                attributes={"switch": "0000:00:01.0", "link": "PCIe 3.0 x4"},
+            )
+            for ordinal in range(parsed.count)
+        )
+        return Discovery(devices=devices)
+
+    def supports(self, graph: Graph, node: Node, target: Target) -> Support:
+        """Says yes to every op of the table; float64 is emulated on the host processor."""
+        if node.domain != CORE or node.op not in TABLE:
+            return refuse(Refusal.OPERATOR, f"sim_card has no op {node.domain}:{node.op}")
+        if node.op not in _computed():
+            return refuse(Refusal.OPERATOR, f"sim_card has no engine for {node.op}")
+        values = (*node.inputs, *node.outputs)
+        if any(value is not None and value.format is FLOAT64 for value in values):
+            return EMULATED
+        return NATIVE
+
+    def datasheet(self, target: Target) -> NumericsDatasheet:
+        """Returns what the sound arithmetic of the target's preset is; defects lie."""
+        return datasheet.of(preset_of(target.options))
+
+    def compile(
+        self, graph: Graph, target: Target, options: Options, pack: ConstantPacker
+    ) -> Program:
+        """Compiles a graph: structure in the code, constants in the manifest."""
+        constants = tuple(pack.graph_constant(constant) for constant in graph.constants)
+        inputs = tuple(TensorSpec(name=v.name, type=v.type) for v in graph.inputs)
+        outputs = tuple(TensorSpec(name=v.name, type=v.type) for v in graph.outputs)
+        header = ProgramHeader(
+            backend=_INFO.name,
+            backend_version=_INFO.version,
+            api_version=_INFO.api_version,
+            target=target.name,
+            target_options=target.options,
+            graph_digest=serialize.digest(graph),
+            inputs=inputs,
+            outputs=outputs,
+            aliases=_aliases([v.type for v in inputs], [v.type for v in outputs]),
+            workspace=code.workspace(graph, target.alignment),
+            attributes={"nodes": len(graph.nodes)},
+        )
+        return Program(header=header, code=code.encode(graph), constants=constants)
+
+    def open(self, device: DeviceInfo, options: Options) -> Driver:
+        """Opens a card of the host that these options describe.
+
+        Raises:
+            Unavailable: The options describe a host without this card.
+        """
+        parsed = settings.parse(options)
+        if device.ordinal >= parsed.count:
+            raise Unavailable(
+                f"this host has {parsed.count} cards",
+                device=device.id,
+                remedy="open one that enumerate_devices returned",
+            )
+        host = HOSTS.acquire(parsed)
+        return SimDriver(host, host.cards[device.ordinal])
+
+
+@cache
+def _computed() -> frozenset[str]:
+    return frozenset(kernels.BINDERS) | arithmetic.OWN_OPS
+
+
+def _target(profile: Profile, chosen: Options) -> Target:
+    roofline = Roofline(
+        operations={
+            "int8": profile.int8_rate,
+            "float8_e4m3fn": profile.fp8_rate,
+            "float16": profile.fp16_rate,
+            "float32": profile.fp32_rate,
+        },
+        memory_bandwidth=profile.memory_bandwidth,
+        scratch_bytes=profile.sram_bytes,
+        scratch_bandwidth=profile.sram_bandwidth,
+        link_bandwidth=profile.link_bandwidth,
+    )
+    return Target(
+        name=_TARGET,
+        options=chosen,
+        capabilities=_CAPABILITIES,
+        alignment=profile.alignment,
+        view_alignment=profile.view_alignment,
+        roofline=roofline,
+    )
+
+
+def _aliases(
+    inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+) -> tuple[tuple[int, int], ...]:
+    """Pairs each output with the first free input of its type: a donated one may serve it."""
+    free = list(enumerate(inputs))
+    pairs: list[tuple[int, int]] = []
+    for index, wanted in enumerate(outputs):
+        match = next((item for item in free if item[1] == wanted), None)
+        if match is not None:
+            free.remove(match)
+            pairs.append((index, match[0]))
+    return tuple(pairs)
