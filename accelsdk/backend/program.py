@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
-from accelsdk.backend.info import Options, OptionValue
+from accelsdk.backend.info import BackendInfo, Options, OptionValue, Target
 from accelsdk.graph.graph import Constant as GraphConstant
+from accelsdk.graph.graph import Graph
+from accelsdk.graph.serialize import digest
 from accelsdk.graph.types import Shape, TensorType
 
 #: Version of the program file; a reader refuses a newer major.
@@ -84,6 +86,30 @@ class ProgramHeader:
     aliases: tuple[tuple[int, int], ...] = ()
     workspace: int = 0
     attributes: Options = field(default_factory=lambda: _NOTHING)
+
+    @classmethod
+    def of(
+        cls,
+        info: BackendInfo,
+        target: Target,
+        graph: Graph,
+        *,
+        aliases: tuple[tuple[int, int], ...] = (),
+        workspace: int = 0,
+    ) -> ProgramHeader:
+        """Returns the header of ``graph`` compiled for ``target``, all tensors dense."""
+        return cls(
+            backend=info.name,
+            backend_version=info.version,
+            api_version=info.api_version,
+            target=target.name,
+            target_options=target.options,
+            graph_digest=digest(graph),
+            inputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.inputs),
+            outputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.outputs),
+            aliases=aliases,
+            workspace=workspace,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from accelsdk.errors import DataLoss, IncompatibleProgram, InvalidArgument, NotFound
+from accelsdk.errors import (
+    DataLoss,
+    FailedPrecondition,
+    IncompatibleProgram,
+    InvalidArgument,
+    NotFound,
+)
 from accelsdk.formats import by_name
 from accelsdk.graph.graph import Array, Attribute, Constant, Graph, Node
 from accelsdk.graph.types import TensorType, Value
@@ -155,7 +161,22 @@ def load(data: bytes | memoryview) -> Graph:
     start = _HEADER.size + header.length
     header.check_size(view.nbytes)
     described = header.structure(view[_HEADER.size : start])
-    return _graph(described, lambda at, count: view[start + at : start + at + count])
+    return _graph(described, _in_region(lambda at, count: view[start + at : start + at + count]))
+
+
+def parse_structure(data: bytes) -> Graph:
+    """Returns the graph that `structure` described; its constants have types, no contents.
+
+    Raises:
+        DataLoss: ``data`` is not such a description.
+    """
+    try:
+        described = json.loads(data)
+        return _graph(described, _without_contents)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataLoss(
+            f"the structure of a graph is corrupt: {error}", remedy="compile it again"
+        ) from error
 
 
 def load_file(path: str | os.PathLike[str], offset: int = 0) -> Graph:
@@ -187,7 +208,7 @@ def load_file(path: str | os.PathLike[str], offset: int = 0) -> Graph:
             file.seek(start + at)
             return memoryview(file.read(count))
 
-    return _graph(described, region, (name, start))
+    return _graph(described, _in_region(region, (name, start)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +256,9 @@ def _cut_short(nbytes: int, needed: int) -> DataLoss:
 
 
 def _graph(
-    described: Mapping[str, Any], region: _Region, place: tuple[str, int] | None = None
+    described: Mapping[str, Any], constant: Callable[[Mapping[str, Any]], Constant]
 ) -> Graph:
-    constants = tuple(_constant(line, region, place) for line in described["constants"])
+    constants = tuple(constant(line) for line in described["constants"])
     inputs = tuple(_to_value(line) for line in described["inputs"])
     values = {v.name: v for v in (*inputs, *(constant.value for constant in constants))}
     nodes = []
@@ -277,11 +298,27 @@ def _to_attribute(item: _Json) -> Attribute:
     return cast("Attribute", tuple(_to_attribute(part) for part in item["tuple"]))
 
 
-def _constant(line: Mapping[str, Any], region: _Region, place: tuple[str, int] | None) -> Constant:
+def _in_region(
+    region: _Region, place: tuple[str, int] | None = None
+) -> Callable[[Mapping[str, Any]], Constant]:
+    def constant(line: Mapping[str, Any]) -> Constant:
+        value = _to_value(line["value"])
+        offset, nbytes = line["offset"], line["nbytes"]
+        location = (place[0], place[1] + offset, nbytes) if place is not None else None
+        return Constant(value, _Contents(value, region, offset, nbytes, line["sha256"]), location)
+
+    return constant
+
+
+def _without_contents(line: Mapping[str, Any]) -> Constant:
     value = _to_value(line["value"])
-    offset, nbytes = line["offset"], line["nbytes"]
-    location = (place[0], place[1] + offset, nbytes) if place is not None else None
-    return Constant(value, _Contents(value, region, offset, nbytes, line["sha256"]), location)
+
+    def load() -> Array:
+        raise FailedPrecondition(
+            f"the contents of constant {value.name!r} travel apart from the structure"
+        )
+
+    return Constant(value, load)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.docs.pages import blocks
 
 PAGE = "docs/write-a-plugin.md"

@@ -7,9 +7,8 @@ After a deliberate change, append to the contract, raise the minor of ``API_VERS
 import json
 from pathlib import Path
 
-from tests.foundation.contract_snapshot import SNAPSHOT, snapshot
-
 from accelsdk.backend.info import API_VERSION
+from tests.foundation.contract_snapshot import SNAPSHOT, snapshot
 
 
 def test_contract_equals_its_snapshot():
