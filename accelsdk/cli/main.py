@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -63,7 +64,7 @@ def find_commands() -> dict[str, Command]:
     """Returns every sub-command by name, without importing one; built-in names win."""
     found = {entry.name: _entry_command(entry) for entry in entry_points(group=GROUP)}
     for name, summary in _BUILT_IN.items():
-        found[name] = Command(name, summary, lambda name=name: _built_in(name))
+        found[name] = Command(name, summary, partial(_built_in, name))
     return found
 
 
