@@ -16,10 +16,28 @@ from numpy.typing import NDArray
 
 from accelsdk.errors import InvalidArgument, Unimplemented
 from accelsdk.graph.graph import CORE, Graph, Node
-from accelsdk.kernels import conv, elementwise, gather, matmul, movement, pool, reduction
+from accelsdk.kernels import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    gather,
+    matmul,
+    movement,
+    normalization,
+    pool,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+)
 from accelsdk.kernels.kernel import Binder, Kernel
 
-_MODULES = (elementwise, matmul, conv, pool, reduction, movement, gather)
+_MODULES = (
+    *(elementwise, matmul, conv, pool, reduction, movement, gather, resize, quantization),
+    *(embedding, activation, normalization, attention, recurrent),
+)
 
 #: What binds the nodes of each core op.
 BINDERS: Mapping[str, Binder] = MappingProxyType(

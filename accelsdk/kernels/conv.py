@@ -55,9 +55,7 @@ def _convolution(node: Node) -> Convolution:
     return depthwise if w_shape[1] == 1 and group > 1 else gathered
 
 
-def _depthwise(
-    x: NDArray[Any], w: NDArray[Any], window: Window, out: NDArray[Any]
-) -> NDArray[Any]:
+def _depthwise(x: NDArray[Any], w: NDArray[Any], window: Window, out: NDArray[Any]) -> NDArray[Any]:
     """Sums shifted images, each times its tap's weights, a few channels at a time."""
     channels = x.shape[1]
     multiple = w.shape[0] // channels
@@ -128,9 +126,7 @@ def _with_bias(convolution: Convolution, rank: int) -> Convolution:
 
 def _bind_conv(node: Node) -> Kernel:
     rank = len(shape_of(node, 1)) - 2
-    function = computing(
-        operand_format(node, 0), _with_bias(_convolution(node), rank)
-    )
+    function = computing(operand_format(node, 0), _with_bias(_convolution(node), rank))
     return one(lambda *operands: function(*(x for x in operands if x is not None)))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from accelsdk.kernels.kernel import BLOCK, Function
 
 Float64 = NDArray[np.float64]
-#: Computes in place on a block of float64; returns it, or another array of its shape.
+#: Computes on a block of float64, which it may overwrite; returns it, or another array of its shape.
 BlockFunction = Callable[[Float64], Float64]
 
 
@@ -34,15 +34,24 @@ def through_float64(ufunc: np.ufunc) -> Function:
     return function
 
 
-def blockwise(function: BlockFunction) -> Function:
-    """Returns ``function`` applied in cache-sized float64 blocks, rounded once at the end."""
+def blockwise(
+    function: BlockFunction, dtype: type[np.floating[Any]] | None = np.float64
+) -> Function:
+    """Returns ``function`` applied in cache-sized blocks, rounded once at the end.
+
+    Args:
+        function: Computes on a scratch block, which it may overwrite.
+        dtype: What blocks are computed in; None is the operand's own.
+    """
 
     def apply(x: NDArray[Any]) -> NDArray[Any]:
+        work = x.dtype if dtype is None else dtype
         if x.size <= BLOCK:
-            return np.asarray(function(x.astype(np.float64)).astype(x.dtype))
+            block = x.reshape(-1).astype(work)
+            return function(block).astype(x.dtype, copy=False).reshape(x.shape)
         source = np.ascontiguousarray(x).reshape(-1)
         out = np.empty(source.size, x.dtype)
-        scratch = np.empty(BLOCK)
+        scratch = np.empty(BLOCK, work)
         for start in range(0, source.size, BLOCK):
             part = source[start : start + BLOCK]
             block = scratch[: part.size]

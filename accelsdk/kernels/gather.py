@@ -32,7 +32,7 @@ _REDUCTIONS: dict[str, np.ufunc] = {
 }
 
 
-def _checked(indices: NDArray[Any], extent: int, node: str) -> NDArray[Any]:
+def checked(indices: NDArray[Any], extent: int, node: str) -> NDArray[Any]:
     """Returns indices as non-negative positions.
 
     Raises:
@@ -57,7 +57,7 @@ def _bind_gather(node: Node) -> Kernel:
     extent = shape_of(node, 0)[axis]
 
     def gather(x: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
-        return np.take(x, _checked(indices, extent, name), axis=axis)
+        return np.take(x, checked(indices, extent, name), axis=axis)
 
     return one(gather)
 
@@ -77,7 +77,7 @@ def _bind_gather_elements(node: Node) -> Kernel:
     extent, index = shape_of(node, 0)[axis], _grid(shape_of(node, 1), axis)
 
     def gather(x: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(x[index(_checked(indices, extent, name))])
+        return np.asarray(x[index(checked(indices, extent, name))])
 
     return one(gather)
 
@@ -100,7 +100,7 @@ def _flat_positions(
         flat = flat * extents[axis] + along
     for item in range(depth):
         extent = extents[batch + item]
-        flat = flat * extent + _checked(indices[..., item], extent, node)
+        flat = flat * extent + checked(indices[..., item], extent, node)
     return flat
 
 
@@ -136,7 +136,7 @@ def _bind_scatter_elements(node: Node) -> Kernel:
     extent, index = shape_of(node, 0)[axis], _grid(shape_of(node, 1), axis)
 
     def scatter(x: NDArray[Any], indices: NDArray[Any], updates: NDArray[Any]) -> NDArray[Any]:
-        return _scatter(x, index(_checked(indices, extent, name)), updates, reduction, fmt)
+        return _scatter(x, index(checked(indices, extent, name)), updates, reduction, fmt)
 
     return one(scatter)
 

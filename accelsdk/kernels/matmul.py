@@ -86,21 +86,15 @@ def _bind_matmul(node: Node) -> Kernel:
     return one(multiplier(operand_format(node, 0)))
 
 
-def _bind_matmul_integer(node: Node) -> Kernel:
-    a_format, b_format = operand_format(node, 0), operand_format(node, 1)
-    rank = len(node.inputs[0].shape) if node.inputs[0] is not None else 0
-
+def _bind_matmul_integer(_node: Node) -> Kernel:
     def matmul(
         a: NDArray[Any],
         b: NDArray[Any],
         a_zero: NDArray[Any] | None = None,
         b_zero: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        if a_zero is not None and a_zero.ndim == 1 and a_zero.size > 1 and rank > 1:
-            a_zero = a_zero[:, None]  # one for each row of A
-        return matmul_int32(a, b, a_zero, b_zero)
+        return matmul_int32(a, b, 0 if a_zero is None else a_zero, 0 if b_zero is None else b_zero)
 
-    del a_format, b_format
     return one(matmul)
 
 

@@ -45,9 +45,7 @@ def _bind_split(node: Node) -> Kernel:
     axis = axis_of(node)
     ends = np.cumsum(integers(node, "split")).tolist()
     before = (slice(None),) * axis
-    cuts = [
-        (*before, slice(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
+    cuts = [(*before, slice(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     return lambda x: tuple(x[cut] for cut in cuts)
 
 

@@ -184,9 +184,7 @@ class Taps:
 def _pad(x: NDArray[Any], window: Window, fill: float) -> NDArray[Any]:
     """Returns the image with padding around it, cut to what the windows cover."""
     padded = window.padded
-    if not any(window.begin) and all(
-        p <= e for p, e in zip(padded, window.extents, strict=True)
-    ):
+    if not any(window.begin) and all(p <= e for p, e in zip(padded, window.extents, strict=True)):
         return x
     image = np.full((*x.shape[:2], *padded), fill, x.dtype)
     target, source = [], []

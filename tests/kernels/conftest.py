@@ -101,9 +101,7 @@ def peer() -> Callable:
         operands = operands[:1] + extra + operands[1:] if extra else operands
         attributes.pop("output_shape", None)
         names = ["" if x is None else f"i{i}" for i, x in enumerate(operands)]
-        node = helper.make_node(
-            name or op, names, [f"o{i}" for i in range(outputs)], **attributes
-        )
+        node = helper.make_node(name or op, names, [f"o{i}" for i in range(outputs)], **attributes)
         graph = helper.make_graph(
             [node],
             "g",
