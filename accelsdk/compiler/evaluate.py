@@ -1,0 +1,58 @@
+"""Computing constant subgraphs while compiling.
+
+One rule decides what is folded, so that quantised weights stay quantised: results may not
+take more bytes than the constants they come from, unless they are small. Cast(int8 weights)
+to float32, Dequantize of weights and Expand are thus left for execution; Transpose of int8
+weights, shape arithmetic and small tables are folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from accelsdk.graph.graph import Constant, Graph, Node
+from accelsdk.graph.ops import lookup
+from accelsdk.graph.rewrite import apply, decompositions
+from accelsdk.kernels.api import BINDERS, evaluate
+
+#: Results of up to this many bytes are folded whatever they come from.
+SMALL = 4096
+
+
+def worth_folding(sources: Sequence[Constant], result_bytes: int) -> bool:
+    """Says whether constant results should replace their computation.
+
+    Args:
+        sources: The constants that they come from.
+        result_bytes: Bytes of all results, packed.
+    """
+    return result_bytes <= max(SMALL, sum(c.value.type.nbytes for c in sources))
+
+
+def fold(graph: Graph) -> Mapping[str, Constant] | None:
+    """Computes a graph whose inputs are all constant, if that is worth it.
+
+    Returns:
+        A constant for each output, by name; None if an operand is not constant, or if it is
+        not worth folding.
+    """
+    if graph.inputs or not worth_folding(
+        graph.constants, sum(value.type.nbytes for value in graph.outputs)
+    ):
+        return None
+    results = evaluate(without_missing_kernels(graph), {})
+    return {
+        value.name: Constant.of(value.name, results[value.name].copy(), value.format)
+        for value in graph.outputs
+    }
+
+
+def without_missing_kernels(graph: Graph) -> Graph:
+    """Returns the graph with composites that have no kernel of their own decomposed."""
+    if all(_has_kernel(node) for node in graph.nodes):
+        return graph
+    return apply(graph, decompositions(), keep=_has_kernel)
+
+
+def _has_kernel(node: Node) -> bool:
+    return node.op in BINDERS or not lookup(node).is_composite

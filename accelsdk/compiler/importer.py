@@ -1,0 +1,306 @@
+"""Reads ONNX models as graphs of the level "imported".
+
+Every value gets a static type: dynamic dimensions are fixed by the caller's shapes, opsets
+below the pinned one are converted by onnx, shape arithmetic is computed at once. Weights are
+not copied; they stay in the file, or in the caller's bytes, until someone asks for them.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import defs, inliner, version_converter
+
+from accelsdk.compiler.importer_nodes import Place, Scope, Walker
+from accelsdk.compiler.importer_tensors import Origin, format_of, tensor_constant
+from accelsdk.compiler.importer_wire import split
+from accelsdk.compiler.rules.catalogue import RULES
+from accelsdk.errors import AccelError, InvalidArgument, ModelError, NotFound
+from accelsdk.graph.graph import Constant, Graph
+from accelsdk.graph.rewrite import LoweringRule
+from accelsdk.graph.types import TensorType, Value
+
+#: Models of older opsets are converted to this one before they are read.
+PINNED_OPSET = 23
+
+#: What `read` takes a model from: a path, the serialised model, or the model itself.
+Source = str | Path | bytes | onnx.ModelProto
+
+
+def read(
+    source: Source,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_values: Mapping[str, ArrayLike] | None = None,
+    rules: Sequence[LoweringRule] = (),
+) -> Graph:
+    """Reads an ONNX model as a typed graph of ai.onnx nodes.
+
+    Args:
+        source: Path of a model file, the serialised model, or the model itself. A file must
+            stay as it is while the graph's constants are in use.
+        input_shapes: Shape of each input that has dynamic dimensions, by name.
+        input_values: Inputs to bind to a constant, by name; they are inputs no more.
+        rules: Lowering rules that will be used besides the built-in ones (a vendor's); they
+            come first.
+
+    Returns:
+        The graph, whose nodes are each lowered by one rule. Constants are lazy.
+
+    Raises:
+        NotFound: The file, or an external data file, does not exist; or a name in
+            ``input_shapes`` or ``input_values`` is no input.
+        ModelError: The model is corrupt, or not valid ONNX.
+        InvalidArgument: A dynamic dimension was left open, or a shape does not fit.
+        UnsupportedGraph: A node cannot be lowered; carries the reasons.
+    """
+    model, origin = _load(source)
+    try:
+        return _read(model, origin, input_shapes or {}, input_values or {}, rules)
+    except AccelError:
+        raise
+    except Exception as error:
+        # A model is untrusted input: whatever its contents upset is told as its fault.
+        raise ModelError(f"the model is not valid: {_first_line(error)}") from error
+
+
+def _read(
+    model: onnx.ModelProto,
+    origin: Origin,
+    input_shapes: Mapping[str, Sequence[int]],
+    input_values: Mapping[str, ArrayLike],
+    rules: Sequence[LoweringRule],
+) -> Graph:
+    _check_header(model)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    declared = [item for item in model.graph.input if item.name not in tensors]
+    converted = _converted(model)
+    opsets = {entry.domain: entry.version for entry in converted.opset_import}
+    functions = {(f.domain, f.name): f for f in converted.functions}
+    walker = Walker((*rules, *RULES), functions, origin)
+    scope: Scope = {}
+    inputs: list[Value] = []
+    _check_names([item.name for item in declared], input_shapes, input_values)
+    for item in declared:
+        value = _input(item, input_shapes.get(item.name), input_values.get(item.name))
+        walker.fresh(value.name)
+        scope[item.name] = value
+        if item.name in input_values:
+            array = np.ascontiguousarray(input_values[item.name], value.format.dtype)
+            walker.constants[value.name] = Constant.of(
+                value.name, array.reshape(value.shape), value.format
+            )
+        else:
+            inputs.append(value)
+    for name, tensor in tensors.items():
+        scope[name] = walker.add_constant(tensor_constant(tensor, name, origin))
+    walker.walk(converted.graph.node, scope, Place(opsets))
+    outputs = [_output(walker, scope, item.name) for item in model.graph.output]
+    if not outputs:
+        raise ModelError("the model has no outputs")
+    constants = tuple(walker.constants.values())
+    name = model.graph.name or "model"
+    return Graph(tuple(inputs), tuple(outputs), constants, tuple(walker.nodes), name)
+
+
+def _output(walker: Walker, scope: Scope, name: str) -> Value:
+    """The value of a graph output; an Identity keeps its name where another value has it."""
+    value = scope.get(name)
+    if value is None:
+        raise ModelError(f"output {name!r} is never computed")
+    if value.name == name:
+        return value
+    return walker.copy(value, name)
+
+
+# -- loading -----------------------------------------------------------------------------------
+
+
+def _load(source: Source) -> tuple[onnx.ModelProto, Origin]:
+    if isinstance(source, onnx.ModelProto):
+        try:
+            data = source.SerializeToString()
+        except Exception as error:
+            raise ModelError(
+                f"the model cannot be serialised: {_first_line(error)}",
+                remedy="models over 2 GB need their weights in an external data file",
+            ) from error
+        return _parse(memoryview(data), Origin(None, data))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        held = bytes(source)
+        return _parse(memoryview(held), Origin(None, held))
+    if not isinstance(source, (str, Path)):
+        raise InvalidArgument(
+            f"a model cannot be read from {type(source).__name__}",
+            remedy="pass a path, bytes or an onnx.ModelProto",
+        )
+    path = Path(source)
+    if path.is_dir():
+        raise ModelError(f"{str(path)!r} is a directory", remedy="pass the model file in it")
+    try:
+        with path.open("rb") as stream:
+            stat = path.stat()
+            if stat.st_size == 0:
+                raise ModelError(f"{str(path)!r} is empty", remedy="export or copy it again")
+            origin = Origin(path, None, (stat.st_size, stat.st_mtime_ns))
+            with (
+                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                return _parse(view, origin)
+    except FileNotFoundError:
+        raise NotFound(f"there is no model file {str(path)!r}", remedy="check the path") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {_first_line(error)}") from error
+
+
+def _parse(data: memoryview, origin: Origin) -> tuple[onnx.ModelProto, Origin]:
+    where = f"{str(origin.path)!r}" if origin.path else "the model"
+    if len(data) == 0:
+        raise ModelError(f"{where} is empty", remedy="export or copy it again")
+    remedy = "check that it is a complete ONNX file; export or copy it again"
+    model = onnx.ModelProto()
+    try:
+        skeleton = split(data)
+        model.ParseFromString(skeleton.data)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error.message}", remedy=remedy) from None
+    except Exception as error:  # protobuf's DecodeError, whichever implementation is installed
+        raise ModelError(f"{where} is no ONNX model: {_first_line(error)}", remedy=remedy) from None
+    if not model.HasField("graph"):
+        raise ModelError(f"{where} is no ONNX model: it has no graph", remedy=remedy)
+    return model, replace(origin, blobs=skeleton.blobs)
+
+
+# -- opset -------------------------------------------------------------------------------------
+
+
+def _check_header(model: onnx.ModelProto) -> None:
+    newest = defs.onnx_opset_version()
+    versions = [e.version for e in model.opset_import if e.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or versions[0] < 1:
+        raise ModelError(
+            "the model does not say which ai.onnx opset it uses", remedy="export it again"
+        )
+    if versions[0] > newest:
+        raise ModelError(
+            f"the model uses opset {versions[0]}; onnx {onnx.__version__} knows up to {newest}",
+            remedy=f"install a newer onnx, or export with opset {PINNED_OPSET}",
+        )
+    counts: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        counts[tensor.name] = counts.get(tensor.name, 0) + 1
+    twice = [name for name, count in counts.items() if count > 1 or not name]
+    if twice:
+        raise ModelError(f"two initialisers are named {twice[0]!r}, or one has no name")
+
+
+def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model with its functions inlined and its nodes in the pinned opset.
+
+    Weights are turned into inputs first: the converter is C++ and would copy them. Opsets
+    above the pinned one are read as they are: since then ops have gained formats and
+    attributes only, and rules refuse attributes that they do not know.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    version = next(e.version for e in bare.opset_import if e.domain in ("", "ai.onnx"))
+    if version >= PINNED_OPSET:
+        return bare
+    given = {item.name for item in bare.graph.input}
+    small = []
+    for tensor in bare.graph.initializer:
+        if _is_small(tensor):
+            small.append(tensor)
+        elif tensor.name not in given:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            bare.graph.input.append(info)
+    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
+    del bare.graph.initializer[:]
+    bare.graph.initializer.extend(kept)
+    # Types of intermediate values are found anew; what the exporter wrote may be wrong.
+    del bare.graph.value_info[:]
+    bare.ir_version = max(bare.ir_version, 4)  # from 4 on initialisers need not be inputs
+    try:
+        if bare.functions:
+            bare = inliner.inline_local_functions(bare, convert_version=True)
+        return version_converter.convert_version(bare, PINNED_OPSET)
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be converted from opset {version} to {PINNED_OPSET}: "
+            f"{_first_line(error)}",
+            remedy=f"export it with opset {PINNED_OPSET}, or 18 and later",
+        ) from error
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    """Whether the converter may need a tensor's contents (axes, pads, shapes, scales)."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return False
+    count = int(np.prod(tensor.dims, dtype=np.float64))
+    return count <= 64 and bool(tensor.raw_data or count == 0 or _items(tensor))
+
+
+def _items(tensor: onnx.TensorProto) -> int:
+    lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.uint64_data)
+    return sum(map(len, lists)) + len(tensor.double_data)
+
+
+# -- inputs ------------------------------------------------------------------------------------
+
+
+def _check_names(
+    inputs: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
+    values: Mapping[str, ArrayLike],
+) -> None:
+    unknown = [name for name in (*shapes, *values) if name not in inputs]
+    if unknown:
+        raise NotFound(
+            f"the model has no input {unknown[0]!r}",
+            remedy=f"its inputs are {', '.join(inputs) or 'none'}",
+        )
+
+
+def _input(
+    item: onnx.ValueInfoProto, shape: Sequence[int] | None, bound: ArrayLike | None
+) -> Value:
+    what = f"input {item.name!r}"
+    kind = item.type.tensor_type
+    if not item.name or not item.type.HasField("tensor_type"):
+        raise ModelError(f"{what} is no tensor; sequences and maps are not supported")
+    element = format_of(kind.elem_type, what)
+    if bound is not None and shape is None:
+        shape = np.shape(bound)
+    if not kind.HasField("shape") and shape is None:
+        raise InvalidArgument(f"{what} has no shape", remedy=f"give --shape {item.name}=...")
+    dims = [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in kind.shape.dim]
+    if shape is None:
+        if any(isinstance(d, str) for d in dims):
+            example = ",".join(str(d) if isinstance(d, int) else "1" for d in dims)
+            raise InvalidArgument(
+                f"{what} has dynamic dimensions [{', '.join(map(str, dims))}]",
+                remedy=f"fix them: --shape {item.name}={example}, "
+                f"or input_shapes={{{item.name!r}: ({example})}}",
+            )
+        return Value(item.name, TensorType(element, tuple(int(d) for d in dims)))
+    wanted = tuple(int(extent) for extent in shape)
+    fits = not kind.HasField("shape") or len(wanted) == len(dims)
+    fits = fits and all(isinstance(d, str) or d == w for d, w in zip(dims, wanted, strict=False))
+    if not fits or min(wanted, default=0) < 0:
+        raise InvalidArgument(
+            f"{what} is [{', '.join(map(str, dims))}]; the shape {list(wanted)} does not fit",
+            remedy="give one extent for each dimension, and keep those that are fixed",
+        )
+    return Value(item.name, TensorType(element, wanted))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

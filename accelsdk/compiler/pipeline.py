@@ -1,0 +1,219 @@
+"""From a model to the graph that a backend compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from accelsdk.backend.backend import Backend, Verdict
+from accelsdk.backend.info import Target
+from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
+from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
+from accelsdk.compiler.passes.cse import CSE
+from accelsdk.compiler.passes.dead_code import DEAD_CODE
+from accelsdk.compiler.passes.gather_early import GATHER_EARLY
+from accelsdk.compiler.passes.manager import Pass, run_passes
+from accelsdk.compiler.passes.no_ops import NO_OPS
+from accelsdk.errors import UnsupportedGraph
+from accelsdk.graph.graph import CORE, Graph, Node
+from accelsdk.graph.opdef import OpDef, Work
+from accelsdk.graph.ops import TABLE
+from accelsdk.graph.rewrite import LoweringRule, apply, decompositions
+from accelsdk.graph.verify import verify
+
+if TYPE_CHECKING:
+    import onnx
+
+#: What `lower` optimises with, in order.
+PASSES: tuple[Pass, ...] = (DEAD_CODE, CONSTANT_FOLDING, NO_OPS, CSE, GATHER_EARLY, CONV_AFFINE)
+
+
+def to_core(
+    source: str | Path | bytes | onnx.ModelProto | Graph,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_values: Mapping[str, ArrayLike] | None = None,
+    rules: Sequence[LoweringRule] = (),
+    composites: Sequence[OpDef] = (),
+    passes: Sequence[Pass] = PASSES,
+) -> Graph:
+    """Returns a model as an optimised graph of core ops, for no backend in particular.
+
+    Args:
+        source: A model (see `accelsdk.compiler.importer.read`), or a graph.
+        input_shapes: Shapes of inputs with dynamic dimensions; for models alone.
+        input_values: Inputs to bind to a constant; for models alone.
+        rules: Lowering rules besides the built-in ones, tried first.
+        composites: Vendors' composites that ``rules`` may emit.
+        passes: What to optimise with.
+
+    Raises:
+        NotFound, ModelError, InvalidArgument: See `accelsdk.compiler.importer.read`.
+        GraphError: A given graph breaks a rule of the IR.
+        UnsupportedGraph: A node cannot be lowered; carries the reasons.
+    """
+    if isinstance(source, Graph):
+        graph = source
+    else:
+        # onnx takes 0.1 s to import: whoever has a graph already does without
+        from accelsdk.compiler import importer
+
+        graph = importer.read(
+            source, input_shapes=input_shapes, input_values=input_values, rules=rules
+        )
+    if any(node.domain != CORE for node in graph.nodes):
+        graph = _lowered(graph, rules, composites)
+    verify(graph, composites=composites)
+    return run_passes(graph, passes, composites)
+
+
+def lower(
+    source: str | Path | bytes | onnx.ModelProto | Graph,
+    backend: Backend,
+    target: Target,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_values: Mapping[str, ArrayLike] | None = None,
+    rules: Sequence[LoweringRule] = (),
+    composites: Sequence[OpDef] = (),
+) -> Graph:
+    """Returns a model as a graph that ``backend`` compiles for ``target``.
+
+    Composites that the backend runs natively stay; others are decomposed, again and again,
+    until each node is supported.
+
+    Args:
+        source: A model (see `accelsdk.compiler.importer.read`), or a graph.
+        backend: Asked about every node.
+        target: One of its targets.
+        input_shapes: Shapes of inputs with dynamic dimensions; for models alone.
+        input_values: Inputs to bind to a constant; for models alone.
+        rules: Lowering rules besides the built-in ones, tried first.
+        composites: Vendors' composites that ``rules`` may emit.
+
+    Raises:
+        NotFound, ModelError, InvalidArgument: See `accelsdk.compiler.importer.read`.
+        UnsupportedGraph: Nodes that the backend refuses; carries every reason.
+    """
+    graph = to_core(
+        source,
+        input_shapes=input_shapes,
+        input_values=input_values,
+        rules=rules,
+        composites=composites,
+    )
+    broken_down = decompositions((*TABLE.values(), *composites))
+    composite = {(rule.domain, rule.op) for rule in broken_down}
+    while True:
+        answers = {node.name: backend.supports(graph, node, target) for node in graph.nodes}
+        opened = {
+            node.name
+            for node in graph.nodes
+            if (node.domain, node.op) in composite
+            and answers[node.name].verdict is not Verdict.NATIVE
+        }
+        if not opened:
+            break
+        # One level at a time: what a composite becomes is put to the backend again.
+        graph = apply(graph, broken_down, keep=lambda node: node.name not in opened)  # noqa: B023
+        graph = run_passes(graph, PASSES, composites)
+    reasons = [
+        f"node {node.name!r} ({node.op}){_from(node)}: {answers[node.name].text or 'refused'}"
+        for node in graph.nodes
+        if not answers[node.name]
+    ]
+    if reasons:
+        raise UnsupportedGraph(
+            f"{len(reasons)} of {len(graph.nodes)} nodes cannot run on {target.name}",
+            reasons=reasons,
+            backend=backend.info.name,
+            remedy="choose another backend or target, or change the model",
+        )
+    return graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One node as `explain` tells of it.
+
+    Attributes:
+        node: Name of the node.
+        op: Its op.
+        origin: Source nodes that it computes for.
+        verdict: How the backend would run it.
+        reason: Why not, if it would not.
+        operations: Arithmetic operations of one run.
+        bytes: Bytes of operands and results, packed.
+    """
+
+    node: str
+    op: str
+    origin: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+    operations: int
+    bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """Operations a byte; what the roofline model places a node by (Williams 2009)."""
+        return self.operations / self.bytes if self.bytes else 0.0
+
+
+def explain(
+    graph: Graph, backend: Backend, target: Target, composites: Sequence[OpDef] = ()
+) -> list[Row]:
+    """Returns what each node of a core graph costs, and how a backend would run it.
+
+    Args:
+        graph: A core graph, such as `to_core` or `lower` returns.
+        backend: Asked about every node.
+        target: One of its targets.
+        composites: Vendors' composites that the graph has.
+    """
+    rows = {(row.domain, row.name): row for row in (*TABLE.values(), *composites)}
+    found = []
+    for node in graph.nodes:
+        answer = backend.supports(graph, node, target)
+        row = rows.get((node.domain, node.op))
+        work = row.work(node) if row is not None else Work(0, 0)
+        found.append(
+            Row(
+                node=node.name,
+                op=node.op,
+                origin=node.origin,
+                verdict=answer.verdict,
+                reason=answer.text,
+                operations=work.operations,
+                bytes=work.bytes,
+            )
+        )
+    return found
+
+
+def _lowered(graph: Graph, rules: Sequence[LoweringRule], composites: Iterable[OpDef]) -> Graph:
+    from accelsdk.compiler.rules.catalogue import RULES
+
+    reasons: list[str] = []
+    core = apply(
+        graph,
+        (*rules, *RULES),
+        refused=lambda node, reason: reasons.append(f"node {node.name!r} ({node.op}): {reason}"),
+    )
+    admitted = {CORE, *(row.domain for row in composites)}
+    reasons += [
+        f"node {node.name!r} ({node.op}): no lowering rule for {node.domain}:{node.op}"
+        for node in core.nodes
+        if node.domain not in admitted
+    ]
+    if reasons:
+        raise UnsupportedGraph("the model cannot be lowered to core ops", reasons=reasons)
+    return core
+
+
+def _from(node: Node) -> str:
+    return f" from {', '.join(node.origin)}" if node.origin else ""
