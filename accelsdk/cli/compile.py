@@ -1,0 +1,57 @@
+"""``accelsdk compile``: a model to a program file, ahead of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsdk.cli.console import (
+    Model,
+    Options,
+    Plugin,
+    Shapes,
+    amount,
+    console,
+    existing_file,
+    parse_options,
+    parse_shapes,
+)
+
+
+def command(
+    model: Model,
+    plugin: Plugin = "reference_cpu",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-O", help="Program file.", show_default="MODEL.accel"),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target to compile for.", show_default="the first")
+    ] = None,
+    shape: Shapes = None,
+    option: Options = None,
+) -> None:
+    """Compile a model ahead of time to a program file. Needs no card.
+
+    'accelsdk run' takes the file in place of a model, on any host with the same plugin.
+    """
+    import accelsdk
+
+    existing_file(model)
+    path = output or Path(f"{model.stem}.accel")
+    out = console()
+    with (
+        accelsdk.connect(plugin, parse_options(option)) as client,
+        out.status(f"compiling {model.name} for {plugin}"),
+    ):
+        program = client.compile(model, target=target, input_shapes=parse_shapes(shape))
+        program.save(path)
+    header = program.header
+    weights = sum(spec.nbytes for spec in program.program.constants)
+    out.print(f"{path}: {header.backend} {header.backend_version}, target {header.target}")
+    out.print(f"  code {amount(len(program.program.code))}, constants {amount(weights)}")
+    for kind, specs in (("input", program.inputs), ("output", program.outputs)):
+        for spec in specs:
+            out.print(f"  {kind} {spec.name}: {spec.type}", markup=False)

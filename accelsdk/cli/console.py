@@ -1,0 +1,121 @@
+"""What the commands share: option parsing, tables, numbers for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from accelsdk.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from accelsdk.graph.types import Shape
+
+Plugin = Annotated[
+    str, typer.Option("--plugin", "-p", help="Backend to use, as 'accelsdk plugins' lists it.")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="Option of the plugin; repeatable."),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        "-s",
+        metavar="INPUT=1,3,48,320",
+        help="Shape of an input whose own is not fixed; repeatable.",
+    ),
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
+
+
+def console() -> Console:
+    """Returns a console on standard output, which rich sizes to the terminal."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def parse_options(given: Iterable[str] | None) -> dict[str, str]:
+    """Returns ``NAME=VALUE`` words as a mapping.
+
+    Raises:
+        InvalidArgument: A word has no ``=`` or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for word in given or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InvalidArgument(f"--option {word!r} has no value", remedy="write NAME=VALUE")
+        if name in found:
+            raise InvalidArgument(f"--option {name} is given twice")
+        found[name] = value
+    return found
+
+
+def parse_shapes(given: Iterable[str] | None) -> dict[str, Shape]:
+    """Returns ``INPUT=1,3,48,320`` words as a mapping; ``INPUT=`` is a scalar.
+
+    Raises:
+        InvalidArgument: A word is not of that form.
+    """
+    found: dict[str, Shape] = {}
+    for word in given or ():
+        match = re.fullmatch(r"(.+)=((?:\d+(?:[,x]\d+)*)?)", word)
+        if not match:
+            raise InvalidArgument(
+                f"--shape {word!r} is not a shape", remedy="write INPUT=1,3,48,320"
+            )
+        found[match.group(1)] = tuple(int(part) for part in re.findall(r"\d+", match.group(2)))
+    return found
+
+
+def existing_file(path: Path) -> Path:
+    """Returns ``path`` if a file is there.
+
+    Raises:
+        NotFound: There is none.
+        InvalidArgument: It is a folder.
+    """
+    if path.is_dir():
+        raise InvalidArgument(f"{path} is a folder", remedy="give the path of a file")
+    if not path.is_file():
+        raise NotFound(f"no file {path}", remedy="check the path")
+    return path
+
+
+def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
+    """Returns an empty table; columns named in ``right`` are numbers."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def amount(nbytes: float) -> str:
+    """Returns a number of bytes for people, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(nbytes) < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
+
+
+def duration(nanoseconds: float) -> str:
+    """Returns a time for people."""
+    for unit, scale in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if nanoseconds >= scale:
+            return f"{nanoseconds / scale:.2f} {unit}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def count(number: float) -> str:
+    """Returns a large number for people, in decimal units."""
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.2f} {unit}"
+    return f"{number:.0f}"

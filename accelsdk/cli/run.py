@@ -1,0 +1,211 @@
+"""``accelsdk run``: a model on a device, npz in, npz out, with a profile of its nodes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accelsdk.cli.console import (
+    Model,
+    Options,
+    Plugin,
+    Shapes,
+    console,
+    duration,
+    existing_file,
+    parse_options,
+    parse_shapes,
+    table,
+)
+from accelsdk.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from accelsdk.backend.optional import Profile
+    from accelsdk.backend.program import TensorSpec
+    from accelsdk.runtime.client import Client
+    from accelsdk.runtime.executable import Executable
+
+    Feeds = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
+
+#: Rows of the profile that are shown unless ``--all`` asks for every node.
+_ROWS = 15
+
+
+def command(
+    model: Model,
+    plugin: Plugin = "reference_cpu",
+    input: Annotated[  # the word that people type
+        Path | None,
+        typer.Option("--input", "-i", help="npz file with one array for each input."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-O", help="npz file for the outputs.")
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option(help="Feed random numbers from this seed instead of --input."),
+    ] = None,
+    device: Annotated[int, typer.Option(help="Position of the device.")] = 0,
+    shape: Shapes = None,
+    option: Options = None,
+    all: Annotated[bool, typer.Option("--all", help="Show every node of the profile.")] = False,
+) -> None:
+    """Run a model, or a compiled program, on a device.
+
+    Prints the outputs, and which nodes ran where and for how long, on the device's own
+    clock. Feeds of fixed shape also fix the shapes of the model's open dimensions.
+    """
+    import accelsdk
+
+    existing_file(model)
+    feeds = _read(input) if input is not None else {}
+    shapes = {name: array.shape for name, array in feeds.items()} | parse_shapes(shape)
+    out = console()
+    with ExitStack() as stack:
+        client = stack.enter_context(accelsdk.connect(plugin, parse_options(option)))
+        card = client.device(device)
+        with out.status(f"compiling {model.name} for {plugin}"):
+            program = _program(client, model, card.info.target, shapes)
+        if input is None:
+            feeds = _random_feeds(program.inputs, random)
+        arrays = _checked(program.inputs, feeds)
+        loaded = stack.enter_context(client.load(program, card))
+        arguments = [
+            card.put(array, format=spec.type.format)
+            for array, spec in zip(arrays, program.inputs, strict=True)
+        ]
+        profiled = "profiling" in card.capabilities or "queues" in card.capabilities
+        options = accelsdk.ExecuteOptions(block=True, profile=profiled)
+        result = loaded.execute(arguments, options=options)
+        outputs = [buffer.numpy() for buffer in result.outputs]
+    names = [spec.name for spec in program.outputs]
+    if output is not None:
+        _write(output, dict(zip(names, outputs, strict=True)))
+    for name, array in zip(names, outputs, strict=True):
+        out.print(f"{name}: {array.dtype}{list(array.shape)} {_preview(array)}", markup=False)
+    _print_profile(out, result.profile, card.id, len(result.profile) if all else _ROWS)
+
+
+def _program(
+    client: Client, model: Path, target: str, shapes: dict[str, tuple[int, ...]]
+) -> Executable:
+    from accelsdk.backend.program_file import MAGIC
+    from accelsdk.runtime.client import open_program
+
+    with model.open("rb") as file:
+        compiled = file.read(len(MAGIC)) == MAGIC
+    if compiled:
+        return open_program(model)
+    return client.compile(model, target=target, input_shapes=shapes)
+
+
+def _read(path: Path) -> Feeds:
+    """Returns the arrays of an npz file."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(existing_file(path), allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidArgument(
+            f"{path} cannot be read as an npz file: {error}",
+            remedy="write it with numpy.savez(path, input_name=array, ...)",
+        ) from None
+
+
+def _random_feeds(specs: Sequence[TensorSpec], seed: int | None) -> Feeds:
+    import numpy as np
+
+    from accelsdk.formats import FLOAT32
+    from accelsdk.numerics.codec import cast
+
+    if seed is None and specs:
+        listed = ", ".join(f"{spec.name}: {spec.type}" for spec in specs)
+        raise InvalidArgument(
+            f"the model has inputs: {listed}", remedy="give --input FEEDS.npz, or --random SEED"
+        )
+    generator = np.random.default_rng(seed)
+    return {
+        spec.name: cast(
+            generator.standard_normal(spec.type.shape, np.float32), FLOAT32, spec.type.format
+        )
+        for spec in specs
+    }
+
+
+def _checked(
+    specs: Sequence[TensorSpec], feeds: Feeds
+) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    """Returns the feeds in the program's order."""
+    unknown = sorted(set(feeds) - {spec.name for spec in specs})
+    missing = [spec.name for spec in specs if spec.name not in feeds]
+    if unknown or missing:
+        listed = ", ".join(f"{spec.name}: {spec.type}" for spec in specs)
+        parts = [f"no input is named {name!r}" for name in unknown]
+        parts += [f"input {name!r} is not fed" for name in missing]
+        raise InvalidArgument("; ".join(parts), remedy=f"inputs: {listed}")
+    for spec in specs:
+        array = feeds[spec.name]
+        if array.shape != spec.type.shape or array.dtype != spec.type.format.dtype:
+            raise InvalidArgument(
+                f"input {spec.name!r} wants {spec.type}, got {array.dtype}{list(array.shape)}",
+                remedy="cast or reshape the array, or compile for its shape with --shape",
+            )
+    return [feeds[spec.name] for spec in specs]
+
+
+def _write(path: Path, arrays: Feeds) -> None:
+    """Writes an npz file, to a temporary name first."""
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type] # names are inputs, not options
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InvalidArgument(
+            f"cannot write {path}: {error.strerror}", remedy="choose another --output"
+        ) from None
+
+
+def _preview(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    import numpy as np
+
+    first = array.ravel()[:4]
+    text = " ".join(f"{item:.6g}" for item in first.astype(np.float64)) if first.size else ""
+    return text + (" ..." if array.size > first.size else "")
+
+
+def _print_profile(out: Console, profile: Profile, device: str, rows: int) -> None:
+    if not profile:
+        out.print(f"\nran on {device}, which keeps no profile")
+        return
+    times = [(entry, entry.finished - entry.started) for entry in profile]
+    total = sum(time for _, time in times) or 1
+    slowest = sorted(times, key=lambda pair: -pair[1])[:rows]
+    shown = table(None, "node", "op", "where", "time", "share", right=("time", "share"))
+    for entry, time in slowest:
+        share = f"{100 * time / total:.1f} %"
+        shown.add_row(entry.node, entry.op, f"{device} {entry.engine}", duration(time), share)
+    out.print(f"\n{len(profile)} nodes on {device}, {duration(total)}; slowest first:")
+    out.print(shown)
+    if len(profile) > len(slowest):
+        out.print(f"... and {len(profile) - len(slowest)} more (--all)")
+    by_op: Counter[str] = Counter()
+    for entry, time in times:
+        by_op[entry.op] += time
+    listed = ", ".join(f"{op} {100 * time / total:.0f} %" for op, time in by_op.most_common(6))
+    out.print(f"by op: {listed}")
