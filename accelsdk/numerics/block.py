@@ -75,11 +75,37 @@ def scale_codes(
         inf: Treatment of an infinite ``amax``; None is what the rule's publisher does.
     """
     amax = np.asarray(amax, np.float32)
+    inf = inf or _INF_RULES[rule]
+    if fmt.is_float and rule not in (ScaleRule.RCEIL, ScaleRule.RCEIL_RECIPROCAL):
+        codes = np.empty(amax.shape, np.uint8)
+        codec.look_up(amax, _scale_table(fmt, rule, inf), codes)
+        return codes
+    return _scale_codes(amax, fmt, rule, inf)
+
+
+@cache
+def _scale_table(fmt: Format, rule: ScaleRule, inf: InfRule) -> NDArray[np.uint8]:
+    """Codes by the sticky upper half of ``amax``.
+
+    Rules that work on the exponent compare the mantissa with a number of at most 4 bits, to
+    which the sticky upper half has the same relation as the whole (MXINT8 has 7 bits, and the
+    RCEIL rules divide in float32: not for them).
+    """
+    upper = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    magnitude = upper & np.uint32(0x7FFFFFFF)
+    table = _scale_codes(magnitude.view(np.float32), fmt, rule, inf)
+    table.setflags(write=False)
+    return table
+
+
+def _scale_codes(
+    amax: NDArray[np.float32], fmt: Format, rule: ScaleRule, inf: InfRule
+) -> NDArray[np.uint8]:
     if rule in (ScaleRule.RCEIL, ScaleRule.RCEIL_RECIPROCAL):
         codes = _rceil(amax, fmt, rule)
     else:
         codes = _by_exponent(amax, fmt, rule)
-    if (inf or _INF_RULES[rule]) is InfRule.NAN:
+    if inf is InfRule.NAN:
         codes[np.isinf(amax)] = NAN_SCALE
     return codes
 
@@ -215,8 +241,9 @@ def _block_shape(shape: tuple[int, ...], axis: int, block_size: int) -> tuple[in
 
 def _amax(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Largest magnitudes as float32: the bits of magnitudes order like integers, NaN last."""
-    magnitude = blocks.view(np.uint32) & np.uint32(0x7FFFFFFF)
     count, size, inner = blocks.shape
+    magnitude = codec.scratch("magnitude", np.uint32, blocks.size).reshape(blocks.shape)
+    np.bitwise_and(blocks.view(np.uint32), np.uint32(0x7FFFFFFF), out=magnitude)
     if inner == 1 and count:
         starts = np.arange(0, count * size, size)
         return np.maximum.reduceat(magnitude.reshape(-1), starts).view(np.float32)[:, None]
@@ -231,12 +258,16 @@ def _encode(
     symmetric: bool,
     out: NDArray[np.uint8],
 ) -> None:
-    factors = _powers(-1)[scales][:, None, :]
+    factors = _powers(-1).take(scales)[:, None, :]
     nearest = rounding in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY, Rounding.TOWARD_ZERO)
     with np.errstate(invalid="ignore", under="ignore", over="ignore"):
         # In float32 a quotient is exact unless it is subnormal. Then it is far below half the
         # smallest element, so that only the directed modes can tell: they get float64.
-        scaled: NDArray[Any] = blocks * (factors if nearest else factors.astype(np.float64))
+        if nearest:
+            scaled = codec.scratch("scaled", np.float32, blocks.size).reshape(blocks.shape)
+            np.multiply(blocks, factors, out=scaled)
+        else:
+            scaled = blocks * factors.astype(np.float64)
     if fmt is MXINT8:
         out[...] = _encode_int8(scaled, rounding, symmetric)
     elif nearest:

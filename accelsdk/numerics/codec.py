@@ -14,6 +14,7 @@ look-up is exact for every deterministic rounding and every overflow policy.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -31,7 +32,9 @@ from accelsdk.numerics.rounding import Overflow, Rounding, ScaleMode
 BLOCK = 1 << 16
 
 _TABLE_MANTISSA_BITS = 5
+_local = threading.local()
 _FLOAT_INPUTS = (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)
+_FLOAT_DTYPES = frozenset(fmt.dtype for fmt in _FLOAT_INPUTS)
 
 
 def encode(
@@ -78,13 +81,15 @@ def _to_float32(x: NDArray[Any]) -> NDArray[np.float32]:
     """The values in float32, which is exact but for float64, where it keeps a sticky bit."""
     if x.dtype == np.float64:
         return bitround.to_float32_odd(x)
+    if x.dtype == np.float32:
+        return x
     with np.errstate(invalid="ignore"):  # signalling NaN
-        return x.astype(np.float32, copy=False)
+        return x.astype(np.float32)
 
 
 def _floats(x: NDArray[Any]) -> NDArray[Any]:
     x = np.asarray(x)
-    if not any(x.dtype == fmt.dtype for fmt in _FLOAT_INPUTS):
+    if x.dtype not in _FLOAT_DTYPES:
         raise InvalidArgument(
             f"encode takes floats, not {x.dtype}", remedy="use cast with the source format"
         )
@@ -120,6 +125,20 @@ def _encode_general(
     return out
 
 
+def scratch(role: str, dtype: DTypeLike, count: int) -> NDArray[Any]:
+    """Returns uninitialised memory for one step of one block, flat.
+
+    Blocks (up to ``BLOCK`` elements) get memory that this thread keeps for the role: a fresh
+    array of that size would come from the system page by page, which costs more than the work.
+    """
+    if count > BLOCK:
+        return np.empty(count, dtype)
+    kept: dict[str, NDArray[Any]] = _local.__dict__
+    if role not in kept:
+        kept[role] = np.empty(BLOCK, dtype)
+    return kept[role][:count]
+
+
 @cache
 def encode_table(fmt: Format, rounding: Rounding, overflow: Overflow) -> NDArray[np.uint8]:
     """Returns the code of each sticky upper half of a float32, indexed by its 16 bits.
@@ -143,19 +162,18 @@ def look_up(x: NDArray[np.float32], table: NDArray[np.uint8], out: NDArray[np.ui
     """
     bits = np.ascontiguousarray(x).view(np.uint32).reshape(-1)
     flat = out.reshape(-1)
-    length = min(bits.size, BLOCK)
-    scratch, index = np.empty(length, np.uint32), np.empty(length, np.intp)
     low = np.uint32(0xFFFF)
     for start in range(0, bits.size, BLOCK):
         block = bits[start : start + BLOCK]
-        half, where = scratch[: block.size], index[: block.size]
+        half = scratch("look_up.half", np.uint32, block.size)
+        where = scratch("index", np.intp, block.size)
         # (lower + 0xFFFF) carries into bit 16 exactly when the lower half is not zero.
         np.bitwise_and(block, low, out=half)
         np.add(half, low, out=half)
         np.bitwise_or(half, block, out=half)
         np.right_shift(half, np.uint32(16), out=half)
         np.copyto(where, half)
-        np.take(table, where, out=flat[start : start + BLOCK], mode="clip")
+        table.take(where, out=flat[start : start + BLOCK], mode="clip")
 
 
 def decode(codes: NDArray[Any], fmt: Format, dtype: DTypeLike = np.float32) -> NDArray[Any]:
@@ -207,12 +225,11 @@ def decode_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _gather(codes: NDArray[np.uint8], table: NDArray[Any], out: NDArray[Any]) -> None:
-    index = np.empty(min(codes.size, BLOCK), np.intp)
     for start in range(0, codes.size, BLOCK):
         block = codes[start : start + BLOCK]
-        where = index[: block.size]
+        where = scratch("index", np.intp, block.size)
         np.copyto(where, block)
-        np.take(table, where, out=out[start : start + BLOCK], mode="clip")
+        table.take(where, out=out[start : start + BLOCK], mode="clip")
 
 
 def cast(
