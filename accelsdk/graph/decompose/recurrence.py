@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from accelsdk.graph.decompose.common import reshape, text, transpose, whole
 from accelsdk.graph.decompose.gates import Gate, gates_of
 from accelsdk.graph.graph import Node
@@ -131,7 +133,9 @@ def _initial(b: Builder, node: Node, operand: int, x: Value, count: int) -> list
 def _masks(b: Builder, lengths: Value | None, steps: int) -> list[Value] | None:
     """Returns for each step which batch items still have input there; None if all have."""
     known = b.known(lengths)
-    if lengths is None or (known is not None and bool((known >= steps).all())):
+    if lengths is None or (
+        known is not None and bool(np.all(np.asarray(known, np.int64) >= steps))
+    ):
         return None
     column = reshape(b, lengths, lengths.shape[0], 1)
     return [b.op("Greater", column, b.scalar(t, lengths.format)) for t in range(steps)]

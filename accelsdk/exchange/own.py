@@ -1,0 +1,349 @@
+"""Bodies, in standard ONNX ops, of the core ops that ONNX does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from onnx import TensorProto
+
+from accelsdk import formats as f
+from accelsdk.exchange import codes
+from accelsdk.exchange.emitter import Emitter
+from accelsdk.exchange.storage import is_coded, onnx_type
+from accelsdk.graph.graph import Node
+from accelsdk.graph.opdef import required
+from accelsdk.graph.ops import attribute
+from accelsdk.graph.types import Shape, TensorType, Value
+
+Body = Callable[[Emitter, Node, Sequence[str]], Sequence[str]]
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def _number(node: Node, name: str) -> int:
+    item = attribute(node, name)
+    if not isinstance(item, int):
+        raise TypeError(f"{node.op}.{name} is {item!r}")
+    return item
+
+
+def _real(em: Emitter, name: str, value: Value) -> str:
+    """Emits a value as FLOAT, decoded if it is stored as codes."""
+    if is_coded(value.format):
+        return codes.decode(em, name, value.format)
+    return name if value.format == f.FLOAT32 else em.float32(name)
+
+
+def _narrowed(em: Emitter, x: str, format: f.Format) -> str:
+    return x if format == f.FLOAT32 else em.cast(x, onnx_type(format))
+
+
+def _along(em: Emitter, name: str, value: Value, target: TensorType, axis: int, block: int) -> str:
+    """Emits a scale or zero point so that it broadcasts to ``target``.
+
+    A scalar does as it is, a 1-D one is put along ``axis``, and of blocks each is repeated.
+    """
+    if block:
+        index = np.arange(target.shape[axis], dtype=np.int64) // block
+        return em.node("Gather", name, em.constant(index), axis=axis)
+    if not value.shape:
+        return name
+    shape = [1] * target.rank
+    shape[axis] = target.shape[axis]
+    return em.node("Reshape", name, em.ints(shape))
+
+
+def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    x, scale = required(node, 0), required(node, 1)
+    zero, target = node.operand(2), node.result.format
+    axis = _number(node, "axis") % max(x.type.rank, 1)
+    block = _number(node, "block_size")
+    divisor = _along(em, _real(em, names[1], scale), scale, x.type, axis, block)
+    quotient = em.node("Div", _real(em, names[0], x), divisor)
+    if scale.format in (f.FLOAT16, f.BFLOAT16):
+        # The quotient is rounded to the type of the scale (ONNX 23).
+        quotient = em.float32(em.cast(quotient, onnx_type(scale.format)))
+    if target.is_float:
+        return (codes.encode(em, quotient, target, bool(attribute(node, "saturate"))),)
+    steps = em.node("Round", quotient)
+    if zero is not None:
+        offset = _along(em, em.float32(names[2]), zero, x.type, axis, block)
+        steps = em.node("Add", steps, offset)
+    lowest = em.constant(np.float32(target.min))
+    steps = em.node("Where", em.node("IsNaN", steps), lowest, steps)
+    limited = em.node("Clip", steps, lowest, em.constant(np.float32(target.max)))
+    return (em.cast(limited, onnx_type(target)),)
+
+
+def _dequantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    q, scale, zero = required(node, 0), required(node, 1), node.operand(2)
+    axis = _number(node, "axis") % max(q.type.rank, 1)
+    block = _number(node, "block_size")
+    if zero is not None and not is_coded(q.format):
+        # The difference of the codes is exact in int32 for up to 16 bits.
+        codes32 = em.cast(names[0], TensorProto.INT32)
+        zeros = em.cast(names[2], TensorProto.INT32)
+        zeros = _along(em, zeros, zero, q.type, axis, block)
+        values = em.float32(em.node("Sub", codes32, zeros))
+    else:
+        values = _real(em, names[0], q)
+    factor = _along(em, _real(em, names[1], scale), scale, q.type, axis, block)
+    return (_narrowed(em, em.node("Mul", values, factor), node.result.format),)
+
+
+def _requantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    acc, target = required(node, 0), node.result.format
+    axis = _number(node, "axis") % max(acc.type.rank, 1)
+    fixed = attribute(node, "arithmetic") != "float32"
+    to = TensorProto.INT64 if fixed else TensorProto.FLOAT
+
+    def operand(index: int) -> str:
+        given = node.operand(index)
+        if given is None:
+            return ""
+        return _along(em, names[index], given, acc.type, axis, 0)
+
+    total = em.node("Add", names[0], operand(4)) if node.operand(4) is not None else names[0]
+    total = em.cast(total, to)
+    multiplier, shift, zero = operand(1), operand(2), operand(3)
+    if fixed:
+        double = attribute(node, "arithmetic") == "fixed_double"
+        scaled = _fixed_product(em, total, multiplier, shift, double)
+    else:
+        scaled = em.node("Round", em.node("Mul", total, multiplier))
+    dtype = np.int64 if fixed else np.float32
+    low, high = em.constant(dtype(target.min)), em.constant(dtype(target.max))
+    if zero:
+        wide = em.cast(zero, to)
+        scaled = em.node("Add", scaled, wide)
+        low = em.node("Max", low, wide) if attribute(node, "relu") else low
+    elif attribute(node, "relu"):
+        low = em.constant(dtype(0))
+    return (em.cast(em.node("Min", em.node("Max", scaled, low), high), onnx_type(target)),)
+
+
+def _fixed_product(em: Emitter, acc: str, q31: str, shift: str, double: bool) -> str:
+    """Emits floor((acc * q31 + half) / 2^shift) in INT64 (FBGEMM, gemmlowp, TOSA)."""
+    powers = em.constant(np.int64(1) << np.arange(63, dtype=np.int64))
+    divisor = em.node("Gather", powers, shift)
+    half = em.node("Div", divisor, em.constant(np.int64(2)))
+    if double:
+        extra = em.constant(np.int64(1 << 30))
+        zero = em.constant(np.int64(0))
+        signed = em.node("Where", em.node("Less", acc, zero), em.node("Neg", extra), extra)
+        beyond = em.node("Greater", shift, em.constant(np.int32(31)))
+        half = em.node("Add", half, em.node("Where", beyond, signed, zero))
+    product = em.node("Mul", acc, em.cast(q31, TensorProto.INT64))
+    product = em.node("Add", product, half)
+    # Div truncates; taking the non-negative remainder off first makes it floor.
+    rest = em.node("Mod", product, divisor)
+    return em.node("Div", em.node("Sub", product, rest), divisor)
+
+
+def _quantize_block(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    x = required(node, 0)
+    axis = _number(node, "axis") % x.type.rank
+    block, element = _number(node, "block_size"), node.result.format
+    scales_shape = tuple(
+        -(-extent // block) if i == axis else extent for i, extent in enumerate(x.shape)
+    )
+    real = _real(em, names[0], x)
+    amax = _block_max(em, em.node("Abs", real), x.shape, axis, block)
+    rule = str(attribute(node, "rule"))
+    scale = codes.scale_codes(em, amax, element, rule)
+    scale = em.node("Reshape", scale, em.ints(scales_shape))
+    # 2^(127 - code) may lie beyond float32; in float64 every step is exact.
+    powers = np.ldexp(1.0, 127 - np.arange(256))
+    factor = em.node("Gather", em.constant(powers), scale)
+    index = em.constant(np.arange(x.shape[axis], dtype=np.int64) // block)
+    factor = em.node("Gather", factor, index, axis=axis)
+    scaled = em.node("Mul", em.cast(real, TensorProto.DOUBLE), factor)
+    elements = codes.encode(em, scaled, element, wide=True)
+    return elements, em.cast(scale, TensorProto.UINT8)
+
+
+def _block_max(em: Emitter, x: str, shape: Shape, axis: int, block: int) -> str:
+    """Emits the largest item of each block along ``axis``; NaN if the block has one."""
+    blocks = -(-shape[axis] // block)
+    pads = [0] * (2 * len(shape))
+    pads[len(shape) + axis] = blocks * block - shape[axis]
+    padded = em.node("Pad", x, em.ints(pads))
+    cut = em.ints((*shape[:axis], blocks, block, *shape[axis + 1 :]))
+    rows = em.node("Reshape", padded, cut, allowzero=1)
+    nan = em.node("IsNaN", rows)
+    zero = em.constant(np.float32(0))
+    top = em.node("ReduceMax", em.node("Where", nan, zero, rows), em.ints([axis + 1]), keepdims=0)
+    any_nan = em.node("ReduceMax", em.cast(nan, TensorProto.INT32), em.ints([axis + 1]), keepdims=0)
+    poisoned = em.cast(any_nan, TensorProto.BOOL)
+    return em.node("Where", poisoned, em.constant(np.float32(np.nan)), top)
+
+
+def _dequantize_block(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    elements, scales = required(node, 0), required(node, 1)
+    axis = _number(node, "axis") % elements.type.rank
+    values = codes.decode(em, names[0], elements.format)
+    factor = codes.decode(em, names[1], scales.format)
+    factor = _along(em, factor, scales, elements.type, axis, _number(node, "block_size"))
+    return (_narrowed(em, em.node("Mul", values, factor), node.result.format),)
+
+
+def _scaled_matmul(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    a, b, a_scale, b_scale = (required(node, index) for index in range(4))
+    left, right = (codes.decode(em, names[i], v.format) for i, v in enumerate((a, b)))
+    block = _number(node, "block_size")
+    if block:
+        for_a = codes.decode(em, names[2], a_scale.format)
+        for_b = codes.decode(em, names[3], b_scale.format)
+        last, rows = a.type.rank - 1, b.type.rank - 2
+        left = em.node("Mul", left, _along(em, for_a, a_scale, a.type, last, block))
+        right = em.node("Mul", right, _along(em, for_b, b_scale, b.type, rows, block))
+        return (_narrowed(em, em.node("MatMul", left, right), node.result.format),)
+    y = em.node("Mul", em.node("MatMul", left, right), names[2])
+    return (_narrowed(em, em.node("Mul", y, names[3]), node.result.format),)
+
+
+def _matmul_integer(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    def shifted(index: int, column: bool) -> str:
+        wide = em.cast(names[index], TensorProto.INT32)
+        zero = node.operand(index + 2)
+        if zero is None:
+            return wide
+        offset = em.cast(names[index + 2], TensorProto.INT32)
+        if column and zero.type.count > 1:
+            offset = em.node("Unsqueeze", offset, em.ints([-1]))
+        return em.node("Sub", wide, offset)
+
+    return (em.node("MatMul", shifted(0, column=True), shifted(1, column=False)),)
+
+
+def _sparse_lengths_sum(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    rows = em.node("Gather", names[0], names[1])
+    if node.op == "SparseLengthsSumFused":
+        rows = _unfused(em, node, rows)
+    if node.operand(3) is not None:
+        weights = em.node("Unsqueeze", names[3], em.ints([-1]))
+        wide = rows if node.result.format == f.FLOAT32 else em.float32(rows)
+        rows = em.node("Mul", wide, weights)
+    working = f.FLOAT32 if node.result.format != f.FLOAT64 else f.FLOAT64
+    rows = em.cast(rows, onnx_type(working))
+    ends = em.node("CumSum", em.cast(names[2], TensorProto.INT64), em.constant(np.int64(0)))
+    lookups = required(node, 1).type.count
+    place = em.constant(np.arange(lookups, dtype=np.int64).reshape(-1, 1))
+    # The bag of a lookup is the number of bags that end at it or before.
+    ended = em.cast(em.node("GreaterOrEqual", place, ends), TensorProto.INT64)
+    bag = em.node("ReduceSum", ended, em.ints([-1]), keepdims=1)
+    empty = em.constant(np.zeros(node.result.shape, working.dtype))
+    y = em.node("ScatterND", empty, bag, rows, reduction="add")
+    return (em.cast(y, onnx_type(node.result.format)),)
+
+
+def _unfused(em: Emitter, node: Node, rows: str) -> str:
+    """Emits the values of fused rows: codes, then little-endian scale and bias."""
+    bits, columns = _number(node, "bits"), _number(node, "columns")
+    packed = -(-columns * bits // 8)
+    width = 4 if bits == 8 else 2
+    parts = em.ints([packed, width, width])
+    row, scale, bias = (em.fresh("part") for _ in range(3))
+    em.emit("Split", (rows, parts), (row, scale, bias), {"axis": 1})
+    wide = em.cast(row, TensorProto.INT32)
+    if bits < 8:
+        shifts = em.constant((1 << bits * np.arange(8 // bits)).astype(np.int32))
+        lanes = em.node("Div", em.node("Unsqueeze", wide, em.ints([-1])), shifts)
+        lanes = em.node("Mod", lanes, em.constant(np.int32(1 << bits)))
+        lookups = required(node, 1).type.count
+        flat = em.node("Reshape", lanes, em.ints([lookups, packed * (8 // bits)]), allowzero=1)
+        wide = em.node("Slice", flat, em.ints([0]), em.ints([columns]), em.ints([1]))
+    scaled = em.node("Mul", em.float32(wide), _little_endian(em, scale, width))
+    return em.node("Add", scaled, _little_endian(em, bias, width))
+
+
+def _little_endian(em: Emitter, raw: str, width: int) -> str:
+    """Emits the float32 (4 bytes) or float16 (2 bytes) number in each row, as FLOAT.
+
+    ONNX 23 has no bit cast: the number is put together from sign, exponent and mantissa,
+    which is exact.
+    """
+    exponent_bits, mantissa_bits, bias = (8, 23, 127) if width == 4 else (5, 10, 15)
+    places = em.constant(np.int64(1) << (8 * np.arange(width, dtype=np.int64)))
+    pattern = em.node("Mul", em.cast(raw, TensorProto.INT64), places)
+    pattern = em.node("ReduceSum", pattern, em.ints([1]), keepdims=1)
+
+    def field(start: int, length: int) -> str:
+        shifted = em.node("Div", pattern, em.constant(np.int64(1 << start)))
+        return em.node("Mod", shifted, em.constant(np.int64(1 << length)))
+
+    mantissa, exponent = field(0, mantissa_bits), field(mantissa_bits, exponent_bits)
+    codes_of_exponent = np.arange(1 << exponent_bits)
+    scales = np.ldexp(1.0, np.maximum(codes_of_exponent, 1) - bias - mantissa_bits)
+    scales[-1] = np.inf
+    hidden = np.where(codes_of_exponent > 0, float(1 << mantissa_bits), 0.0)
+    significand = em.cast(mantissa, TensorProto.DOUBLE)
+    significand = em.node("Add", significand, em.node("Gather", em.constant(hidden), exponent))
+    magnitude = em.node("Mul", significand, em.node("Gather", em.constant(scales), exponent))
+    signs = em.constant(np.array([1.0, -1.0]))
+    sign = em.node("Gather", signs, field(mantissa_bits + exponent_bits, 1))
+    return em.float32(em.node("Mul", magnitude, sign))
+
+
+def _cast(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """A Cast from or to a format that is stored as codes, or to a 4-bit integer."""
+    x, target = required(node, 0), node.result.format
+    wide = x.format in (f.FLOAT64, f.INT32, f.UINT32, f.INT64, f.UINT64)
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    real = TensorProto.DOUBLE if wide else TensorProto.FLOAT
+    value = codes.decode(em, names[0], x.format) if is_coded(x.format) else names[0]
+    if target.kind is f.Kind.SCALE:
+        mode, saturate = str(attribute(node, "round_mode")), bool(attribute(node, "saturate"))
+        return (codes.encode_scale(em, em.cast(value, real), mode, saturate, wide),)
+    if is_coded(target):
+        saturate = bool(attribute(node, "saturate"))
+        return (codes.encode(em, em.cast(value, real), target, saturate, wide),)
+    if target in (f.INT4, f.UINT4):
+        return (_to_four_bits(em, value, x.format, target, dtype),)
+    return (em.cast(value, onnx_type(target)),)
+
+
+def _to_four_bits(
+    em: Emitter, value: str, source: f.Format, target: f.Format, dtype: np.dtype[np.generic]
+) -> str:
+    """Emits a 4-bit integer: integers wrap, floats truncate and saturate."""
+    if source.is_integer or source == f.BOOL:
+        low = np.int64(target.min)
+        wide = em.cast(value, TensorProto.INT64)
+        wide = em.node("Mod", em.node("Sub", wide, em.constant(low)), em.constant(np.int64(16)))
+        return em.cast(em.node("Add", wide, em.constant(low)), onnx_type(target))
+    real = em.cast(value, TensorProto.DOUBLE if dtype == np.float64 else TensorProto.FLOAT)
+    whole = em.node("Mul", em.node("Sign", real), em.node("Floor", em.node("Abs", real)))
+    return codes.to_integer(em, whole, target, onnx_type(target), dtype)
+
+
+def _decoded_test(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """IsNaN and IsInf of codes."""
+    real = codes.decode(em, names[0], required(node, 0).format)
+    if node.op == "IsNaN":
+        return (em.node("IsNaN", real),)
+    flags = {name: _number(node, name) for name in ("detect_negative", "detect_positive")}
+    return (em.node("IsInf", real, **flags),)
+
+
+def _identity(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """A reduction over no axes."""
+    return (em.node("Identity", names[0]),)
+
+
+BODIES: Mapping[str, Body] = {
+    "Quantize": _quantize,
+    "Dequantize": _dequantize,
+    "Requantize": _requantize,
+    "QuantizeBlock": _quantize_block,
+    "DequantizeBlock": _dequantize_block,
+    "ScaledMatMul": _scaled_matmul,
+    "MatMulInteger": _matmul_integer,
+    "SparseLengthsSum": _sparse_lengths_sum,
+    "SparseLengthsSumFused": _sparse_lengths_sum,
+    "Cast": _cast,
+    "IsNaN": _decoded_test,
+    "IsInf": _decoded_test,
+    **dict.fromkeys(("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin"), _identity),
+}
