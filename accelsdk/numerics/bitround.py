@@ -180,7 +180,7 @@ def encode_integer(x: NDArray[Any], fmt: Format, rounding: Rounding) -> NDArray[
     work = widen(x)
     if fmt.mantissa_bits:
         work *= float(1 << fmt.mantissa_bits)
-    steps = round_integer(work, rounding)
+    steps = np.asarray(round_integer(work, rounding))
     if fmt.bits <= 32:  # both limits are float64 numbers
         np.nan_to_num(steps, copy=False, nan=0.0, posinf=high, neginf=low)
         return np.clip(steps, low, high).astype(store)
