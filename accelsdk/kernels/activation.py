@@ -48,14 +48,16 @@ def _wide(make: Callable[..., functions.BlockFunction], *names: str) -> Binder:
 
 def relu(x: Array) -> Array:
     """max(x, 0), in place."""
-    return np.maximum(x, x.dtype.type(0), out=x)
+    np.maximum(x, x.dtype.type(0), out=x)
+    return x
 
 
 def leaky_relu(alpha: float) -> Function:
     """x, or alpha * x below 0."""
 
     def function(x: Array) -> Array:
-        return np.multiply(x, x.dtype.type(alpha), out=x, where=x < 0)
+        np.multiply(x, x.dtype.type(alpha), out=x, where=x < 0)
+        return x
 
     return function
 
@@ -72,7 +74,7 @@ def hard_sigmoid(alpha: float, beta: float) -> Function:
 
 
 def hard_swish() -> Function:
-    """x * max(0, min(1, x / 6 + 1 / 2))."""
+    """X * max(0, min(1, x / 6 + 1 / 2))."""
     gate = hard_sigmoid(1 / 6, 0.5)
 
     def function(x: Array) -> Array:
@@ -83,14 +85,14 @@ def hard_swish() -> Function:
 
 
 def softsign(x: Array) -> Array:
-    """x / (1 + |x|)."""
+    """X / (1 + |x|)."""
     size = np.abs(x)
     size += 1
     return np.divide(x, size, out=x)
 
 
 def thresholded_relu(alpha: float) -> Function:
-    """x above alpha, else 0."""
+    """X above alpha, else 0."""
     return lambda x: np.where(x > x.dtype.type(alpha), x, x.dtype.type(0))
 
 
@@ -182,9 +184,9 @@ def _bind_clip(node: Node) -> Kernel:
         return one(clip)
     narrow = fmt.dtype
 
-    def through_float32(*operands: Array | None) -> Array:
-        wide = (None if x is None else x.astype(np.float32) for x in operands)
-        return clip(*wide).astype(narrow)
+    def through_float32(x: Array, *limits: Array | None) -> Array:
+        wide = (None if limit is None else limit.astype(np.float32) for limit in limits)
+        return clip(x.astype(np.float32), *wide).astype(narrow)
 
     return one(through_float32)
 

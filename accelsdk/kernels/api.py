@@ -95,10 +95,10 @@ def evaluate(graph: Graph, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
     kept = {value.name for value in graph.outputs}
     for position, node in enumerate(graph.nodes):
         results = run(node, [None if v is None else values[v.name] for v in node.inputs])
-        for value, array in zip(node.outputs, results, strict=False):
-            if value is not None:
-                values[value.name] = array
-        for value in node.inputs:
-            if value is not None and last[value.name] == position and value.name not in kept:
-                values.pop(value.name, None)
+        for result, array in zip(node.outputs, results, strict=True):
+            if result is not None:
+                values[result.name] = array
+        for operand in node.inputs:
+            if operand is not None and last[operand.name] == position and operand.name not in kept:
+                values.pop(operand.name, None)
     return {value.name: values[value.name] for value in graph.outputs}

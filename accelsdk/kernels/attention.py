@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from accelsdk.formats import BOOL
 from accelsdk.graph.graph import Node
-from accelsdk.kernels.kernel import Binders, Kernel, integer, is_half, one, operand_format, real
-from accelsdk.kernels.kernel import shape_of
+from accelsdk.kernels.kernel import (
+    Binders,
+    Kernel,
+    integer,
+    is_half,
+    one,
+    operand_format,
+    real,
+    shape_of,
+)
 from accelsdk.kernels.matmul import product
 from accelsdk.kernels.normalization import by_rows, masked_softmax_rows
 

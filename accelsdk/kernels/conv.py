@@ -20,6 +20,7 @@ from accelsdk.kernels.kernel import (
     one,
     operand_format,
     shape_of,
+    trailing,
 )
 from accelsdk.kernels.matmul import product
 from accelsdk.kernels.windows import Taps, Window
@@ -40,7 +41,8 @@ def _convolution(node: Node) -> Convolution:
     def pointwise(x: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
         x = window.subsample(x)
         columns = x.reshape(x.shape[0], group, x.shape[1] // group, -1)
-        return np.matmul(w.reshape(group, -1, w.shape[1]), columns).reshape(shape)
+        out = np.matmul(w.reshape(group, -1, w.shape[1]), columns)
+        return np.asarray(out).reshape(shape)
 
     def depthwise(x: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
         return _depthwise(x, w, window, np.empty(shape, x.dtype))
@@ -206,8 +208,8 @@ def _bind_conv_transpose(node: Node) -> Kernel:
                     slice(t, t + (e - 1) * s + 1, s)
                     for t, e, s in zip(tap, extents, strides, strict=True)
                 )
-                target[(..., *cut)] += spread[:, index]
-        out = whole[(..., *kept)]
+                target[(slice(None), *cut)] += spread[:, index]
+        out = whole[trailing(*kept)]
         if bias:
             out = out + bias[0][(slice(None), *(None,) * len(kernel))]
         return np.ascontiguousarray(out)

@@ -29,7 +29,9 @@ def _plain(function: Function) -> Binder:
     """Binds a function whose result NumPy rounds correctly, or exactly."""
 
     def bind(node: Node) -> Kernel:
-        return one(computing(operand_format(node, 0), function))
+        computed = computing(operand_format(node, 0), function)
+        # Only for scalars does NumPy return something else than an array.
+        return one(computed) if node.result.shape == () else lambda *x: (computed(*x),)
 
     return bind
 
@@ -83,7 +85,7 @@ def _truncating_divide(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     if a.dtype.kind == "i":
         inexact = np.not_equal(quotient * b, a)
         quotient = quotient + (inexact & ((a < 0) != (b < 0)) & (b != 0))
-    return quotient.astype(a.dtype, copy=False)
+    return np.asarray(quotient).astype(a.dtype, copy=False)
 
 
 def _bind_mod(node: Node) -> Kernel:
@@ -126,7 +128,7 @@ def _bind_is_inf(node: Node) -> Kernel:
 
     def is_inf(x: NDArray[Any]) -> NDArray[Any]:
         x = widen(x)
-        found = np.isinf(x)
+        found: NDArray[np.bool_] = np.isinf(x)
         if not positive:
             found &= x < 0
         if not negative:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from accelsdk.kernels.kernel import BLOCK, Function
 
 Float64 = NDArray[np.float64]
-#: Computes on a block of float64, which it may overwrite; returns it, or another array of its shape.
+#: Computes on a block of float64, which it may overwrite; the result has the same shape.
 BlockFunction = Callable[[Float64], Float64]
 
 

@@ -117,7 +117,7 @@ def _bind_gather_nd(node: Node) -> Kernel:
 
 
 def _scatter(
-    x: NDArray[Any], index: Any, updates: NDArray[Any], reduction: str, fmt: Format
+    x: NDArray[Any], index: tuple[Any, ...], updates: NDArray[Any], reduction: str, fmt: Format
 ) -> NDArray[Any]:
     """Returns ``x`` with updates applied in order, duplicates included."""
     if reduction == "none":
@@ -148,7 +148,7 @@ def _bind_scatter_nd(node: Node) -> Kernel:
 
     def scatter(x: NDArray[Any], indices: NDArray[Any], updates: NDArray[Any]) -> NDArray[Any]:
         positions = _flat_positions(indices, shape[:depth], 0, name)
-        found = _scatter(x.reshape(rows), positions, updates, reduction, fmt)
+        found = _scatter(x.reshape(rows), (positions,), updates, reduction, fmt)
         return found.reshape(shape)
 
     return one(scatter)

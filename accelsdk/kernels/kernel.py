@@ -86,6 +86,11 @@ def wants(node: Node, index: int) -> bool:
     return index < len(node.outputs) and node.outputs[index] is not None
 
 
+def trailing(*index: slice | int | None) -> tuple[Any, ...]:
+    """Returns the index that applies to the last axes."""
+    return (..., *index)
+
+
 def is_half(fmt: Format) -> bool:
     """Says whether a format is computed with in float32, and rounded to at the end."""
     return fmt is FLOAT16 or fmt is BFLOAT16

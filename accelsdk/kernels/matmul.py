@@ -44,7 +44,7 @@ def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
         # One product of many rows instead of many products of few.
         rows = np.matmul(a.reshape(-1, a.shape[-1]), for_blas(b))
-        return rows.reshape(*a.shape[:-1], b.shape[-1])
+        return np.asarray(rows).reshape(*a.shape[:-1], b.shape[-1])
     return np.asarray(np.matmul(for_blas(a), for_blas(b)))
 
 

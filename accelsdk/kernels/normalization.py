@@ -26,7 +26,7 @@ from accelsdk.kernels.kernel import (
     real,
     shape_of,
 )
-from accelsdk.kernels.reduction import accumulator, reducer, total
+from accelsdk.kernels.reduction import accumulator, reducer, total, wide_total
 
 Array = NDArray[Any]
 #: Replaces rows [n, length] of float64 by their results, in place or not.
@@ -191,8 +191,7 @@ def _bind_grouped(node: Node) -> Kernel:
 
 def _mean(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     count = math.prod(x.shape[axis] for axis in axes)
-    sums = np.add.reduce(x, axis=axes, dtype=accumulator(x), keepdims=keepdims)
-    return np.asarray(sums / count).astype(x.dtype, copy=False)
+    return np.asarray(wide_total(x, axes, keepdims) / count).astype(x.dtype, copy=False)
 
 
 def _l1(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -201,7 +200,7 @@ def _l1(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 
 def _squares(x: Array) -> Array:
     wide = x.astype(accumulator(x), copy=False)
-    return wide * wide
+    return np.multiply(wide, wide)
 
 
 def _sum_square(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -209,12 +208,11 @@ def _sum_square(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 
 
 def _l2(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    return np.asarray(np.sqrt(total(_squares(x), axes, keepdims))).astype(x.dtype, copy=False)
+    return np.asarray(np.sqrt(total(_squares(x), axes, keepdims)), x.dtype)
 
 
 def _log_sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    sums = np.add.reduce(x, axis=axes, dtype=accumulator(x), keepdims=keepdims)
-    return np.asarray(np.log(sums)).astype(x.dtype, copy=False)
+    return np.asarray(np.log(wide_total(x, axes, keepdims))).astype(x.dtype, copy=False)
 
 
 def _log_sum_exp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:

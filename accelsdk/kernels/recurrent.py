@@ -77,7 +77,7 @@ def _function(gate: Gate, clipped: bool) -> BlockFunction:
 
 
 def _product(h: Float64, weights: Array) -> Array:
-    return np.matmul(h.astype(weights.dtype, copy=False), weights)
+    return np.asarray(np.matmul(h.astype(weights.dtype, copy=False), weights))
 
 
 # -- cells -----------------------------------------------------------------------------------

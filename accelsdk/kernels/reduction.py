@@ -33,14 +33,18 @@ def accumulator(x: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if x.dtype.kind == "f" else x.dtype
 
 
+def wide_total(x: NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
+    """Sums, and leaves the sums in the dtype of `accumulator`."""
+    return np.asarray(np.sum(x, axis=axes, dtype=accumulator(x), keepdims=keepdims))
+
+
 def total(x: NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
     """Sums; float32 in float64, rounded once."""
-    sums = np.add.reduce(x, axis=axes, dtype=accumulator(x), keepdims=keepdims)
-    return np.asarray(sums).astype(x.dtype, copy=False)
+    return wide_total(x, axes, keepdims).astype(x.dtype, copy=False)
 
 
 def _multiplied(x: NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
-    products = np.multiply.reduce(x, axis=axes, dtype=accumulator(x), keepdims=keepdims)
+    products = np.prod(x, axis=axes, dtype=accumulator(x), keepdims=keepdims)
     return np.asarray(products).astype(x.dtype, copy=False)
 
 
@@ -58,8 +62,7 @@ def _identity(fmt: Format, ufunc: np.ufunc) -> float | int | bool:
     """Returns the maximum (or minimum) of nothing: the lowest (highest) value there is."""
     is_max = ufunc is np.maximum
     if fmt.is_integer:
-        limits = np.iinfo(fmt.dtype)
-        return limits.min if is_max else limits.max
+        return int(np.iinfo(fmt.name).min if is_max else np.iinfo(fmt.name).max)
     if fmt is BOOL:
         return not is_max
     return -np.inf if is_max else np.inf

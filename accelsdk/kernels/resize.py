@@ -15,7 +15,6 @@ from accelsdk.kernels.kernel import (
     Binders,
     Kernel,
     integer,
-    integers,
     one,
     operand_format,
     real,
@@ -124,7 +123,7 @@ def _plan_axis(node: Node, axis: int) -> Axis:
 def _along(x: NDArray[Any], plan: Axis) -> NDArray[Any]:
     """Applies one axis; taps are added in order, in the dtype of ``x``."""
     if plan.weights is None:
-        return np.take(x, plan.positions[0], axis=plan.axis)
+        return np.asarray(np.take(x, plan.positions[0], axis=plan.axis))
     spread = (slice(None), *(None,) * (x.ndim - plan.axis - 1))
     out: NDArray[Any] | None = None
     for positions, weights in zip(plan.positions, plan.weights, strict=True):

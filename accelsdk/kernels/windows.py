@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from accelsdk.graph.graph import Node
 from accelsdk.graph.types import Shape
-from accelsdk.kernels.kernel import integers, shape_of
+from accelsdk.kernels.kernel import integers, shape_of, trailing
 
 #: Largest share of useless columns, and number of phases, that the flat layout may have.
 _WASTE, _PHASES = 1.5, 16
@@ -93,7 +93,7 @@ class Window:
         if all(stride == 1 for stride in self.strides) and self.results == self.extents:
             return x
         steps = zip(self.padded, self.strides, strict=True)
-        return x[(..., *(slice(0, stop, stride) for stop, stride in steps))]
+        return x[trailing(*(slice(0, stop, stride) for stop, stride in steps))]
 
     def rows(self, size: int, limit: int) -> Iterator[slice]:
         """Cuts the first result axis so that ``size`` items a row stay under ``limit``."""
@@ -138,7 +138,7 @@ class Taps:
                 target.append(slice(first, first + count))
                 source.append(slice(start, start + count * stride, stride))
             if all(part.stop > part.start for part in target):
-                phases[(*phase, ..., *target)] = x[(..., *source)]
+                phases[phase][trailing(*target)] = x[trailing(*source)]
         self._image = phases
 
     def view(self, tap: Shape, rows: slice) -> NDArray[Any]:
@@ -153,7 +153,7 @@ class Taps:
                 slice(t + low * s, t + (high - 1) * s + 1, s)
                 for t, s, (low, high) in zip(tap, window.strides, bounds, strict=True)
             )
-            found: NDArray[Any] = image[(..., *cut)]
+            found: NDArray[Any] = image[trailing(*cut)]
             return found
         pairs = list(zip(tap, window.strides, strict=True))
         phase = image[tuple(t % s for t, s in pairs)]
@@ -178,7 +178,7 @@ class Taps:
         if not self._flat:
             return computed.reshape(*computed.shape[:2], count, *self._window.results[1:])
         rectangular = computed.reshape(*computed.shape[:2], count, *self._extents[1:])
-        return rectangular[(..., *(slice(0, stop) for stop in self._window.results[1:]))]
+        return rectangular[trailing(*(slice(0, stop) for stop in self._window.results[1:]))]
 
 
 def _pad(x: NDArray[Any], window: Window, fill: float) -> NDArray[Any]:
@@ -192,5 +192,5 @@ def _pad(x: NDArray[Any], window: Window, fill: float) -> NDArray[Any]:
         count = max(0, min(extent, covered - begin))
         target.append(slice(min(begin, covered), min(begin, covered) + count))
         source.append(slice(0, count))
-    image[(..., *target)] = x[(..., *source)]
+    image[trailing(*target)] = x[trailing(*source)]
     return image
