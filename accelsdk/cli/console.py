@@ -96,6 +96,11 @@ def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
+def short(name: str, width: int = 36) -> str:
+    """Returns a node's name, its front cut off where it is long: the end tells most."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
 def amount(nbytes: float) -> str:
     """Returns a number of bytes for people, in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -24,28 +24,28 @@ def command(
 
     found = registry()
     backends = [found.backend(plugin)] if plugin else list(found.backends)
-    shown = table(None, "device", "kind", "memory", "target", "threads", "abilities")
-    reasons = []
+    shown = table(None, "device", "plugin", "#", "kind", "memory", "threads", "target", right="#")
+    notes = []
     for backend in backends:
         with Client(backend, parse_options(option)) as client:
             for device in client.devices:
                 shown.add_row(
                     device.id,
+                    backend.info.name,
+                    str(device.ordinal),
                     device.kind,
-                    ", ".join(
-                        f"{amount(memory.capacity)} {memory.kind}"
-                        for memory in device.info.memories
-                    ),
-                    device.info.target,
+                    " + ".join(amount(memory.capacity) for memory in device.info.memories),
                     device.info.threading,
-                    ", ".join(sorted(device.capabilities)) or "-",
+                    device.info.target,
                 )
+            for target in client.targets:
+                abilities = ", ".join(sorted(target.capabilities)) or "none beyond the basic"
+                notes.append(f"{backend.info.name}/{target.name}: {abilities}")
             if client.discovery.reason:
-                reasons.append(f"{backend.info.name}: {client.discovery.reason}")
+                notes.append(f"{backend.info.name}: {client.discovery.reason}")
     out = console()
     if shown.row_count:
         out.print(shown)
-    for reason in reasons:
-        out.print(reason)
-    if not shown.row_count and not reasons:
-        out.print("No devices.")
+        out.print()
+    for note in notes:
+        out.print(note, markup=False)

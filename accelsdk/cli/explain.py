@@ -18,6 +18,7 @@ from accelsdk.cli.console import (
     existing_file,
     parse_options,
     parse_shapes,
+    short,
     table,
 )
 
@@ -94,12 +95,11 @@ def _lowered(
 
 def _print_nodes(out: Console, rows: Sequence[Row]) -> None:
     numbers = ("operations", "bytes", "per byte")
-    shown = table(None, "node", "op", "computes for", "verdict", *numbers, right=numbers)
+    shown = table(None, "op", "computes for", "verdict", *numbers, right=numbers)
     for row in rows:
         shown.add_row(
-            row.node,
             row.op,
-            ", ".join(row.origin),
+            short(", ".join(row.origin), 28),
             str(row.verdict),
             count(row.operations),
             amount(row.bytes),

@@ -21,6 +21,7 @@ from accelsdk.cli.console import (
     existing_file,
     parse_options,
     parse_shapes,
+    short,
     table,
 )
 from accelsdk.errors import InvalidArgument
@@ -196,10 +197,10 @@ def _print_profile(out: Console, profile: Profile, device: str, rows: int) -> No
     times = [(entry, entry.finished - entry.started) for entry in profile]
     total = sum(time for _, time in times) or 1
     slowest = sorted(times, key=lambda pair: -pair[1])[:rows]
-    shown = table(None, "node", "op", "where", "time", "share", right=("time", "share"))
+    shown = table(None, "node", "op", "engine", "time", "share", right=("time", "share"))
     for entry, time in slowest:
         share = f"{100 * time / total:.1f} %"
-        shown.add_row(entry.node, entry.op, f"{device} {entry.engine}", duration(time), share)
+        shown.add_row(short(entry.node), entry.op, entry.engine, duration(time), share)
     out.print(f"\n{len(profile)} nodes on {device}, {duration(total)}; slowest first:")
     out.print(shown)
     if len(profile) > len(slowest):
