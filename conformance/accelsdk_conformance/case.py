@@ -1,0 +1,135 @@
+"""A conformance case: a pure value that travels as JSON between processes and into reports."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from accelsdk.errors import InvalidArgument, NotFound
+
+#: What a parameter may hold: whatever JSON holds.
+Json = bool | int | float | str | None | Sequence["Json"] | Mapping[str, "Json"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Profile(StrEnum):
+    """A part of the suite that a backend can conform to by itself."""
+
+    DEVICE = "device"
+    FP32 = "fp32"
+    INT8 = "int8"
+    FP8 = "fp8"
+    MX = "mx"
+
+
+class Level(StrEnum):
+    """How much of a profile is run. `SMOKE` is never sufficient for a claim."""
+
+    SMOKE = "smoke"
+    STANDARD = "standard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One thing that a backend must do right.
+
+    Attributes:
+        id: Stable and readable: ``profile/op/formats/what/parameters``.
+        profile: Part of the suite.
+        op: Op under test, or the area of the device API.
+        formats: Names of the formats that the report files the case under.
+        generator: Registered name of what makes the data: ``module.function``.
+        parameters: Arguments of the generator.
+        seed: Seed of its random data; a run's ``--seed`` is added to it.
+        level: The least level that runs it.
+    """
+
+    id: str
+    profile: Profile
+    op: str
+    formats: tuple[str, ...]
+    generator: str
+    parameters: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    seed: int = 0
+    level: Level = Level.STANDARD
+
+    @property
+    def column(self) -> str:
+        """Column of the report's matrix that the case belongs to."""
+        return "x".join(self.formats) or "-"
+
+    def to_json(self) -> str:
+        """Returns the case as one line of JSON."""
+        return json.dumps(asdict(self) | {"parameters": dict(self.parameters)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Case:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InvalidArgument: The text is not a case.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                id=data["id"],
+                profile=Profile(data["profile"]),
+                op=data["op"],
+                formats=tuple(data["formats"]),
+                generator=data["generator"],
+                parameters=data["parameters"],
+                seed=data["seed"],
+                level=Level(data["level"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidArgument(
+                f"not a conformance case: {error}",
+                remedy="give a case id, or a file that a failing run wrote",
+            ) from error
+
+
+def select(
+    cases: Iterable[Case],
+    *,
+    profiles: Sequence[Profile] = (),
+    level: Level = Level.STANDARD,
+    patterns: Sequence[str] = (),
+) -> list[Case]:
+    """Returns the cases of these profiles and this level whose id matches a pattern.
+
+    Args:
+        cases: Where to choose from.
+        profiles: Empty means all.
+        level: SMOKE leaves out what is marked STANDARD.
+        patterns: Shell patterns, or plain parts of an id; empty means all.
+
+    Raises:
+        NotFound: A pattern matches nothing at all.
+    """
+    chosen = [
+        case
+        for case in cases
+        if (not profiles or case.profile in profiles)
+        and (level is Level.STANDARD or case.level is Level.SMOKE)
+    ]
+    if not patterns:
+        return chosen
+    for pattern in patterns:
+        if not any(_matches(case.id, pattern) for case in chosen):
+            raise NotFound(
+                f"no case of these profiles and this level matches {pattern!r}",
+                remedy="see the ids with --list",
+            )
+    return [case for case in chosen if any(_matches(case.id, pattern) for pattern in patterns)]
+
+
+def _matches(case_id: str, pattern: str) -> bool:
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.fnmatchcase(case_id, pattern)
+    return pattern in case_id

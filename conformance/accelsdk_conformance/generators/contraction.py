@@ -1,0 +1,494 @@
+"""Matrix products: exact grids, constructions that single out one bit, and published data.
+
+Exact-grid data are the sharpest: every order, width and rounding of a legal accumulator must
+give the same bits, so a lost element, a swapped index or one missing bit has nowhere to hide.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from accelsdk.formats import E8M0, FLOAT32, FLOAT64, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.products import (
+    Product,
+    domain_bits,
+    floor_bits,
+    integer_problem,
+    problem,
+    specification,
+)
+from accelsdk_conformance.oracles.tensor import (
+    F64,
+    Tensor,
+    code_dtype,
+    decode_table,
+    encode,
+    from_integers,
+    magnitudes,
+    represent,
+)
+from accelsdk_conformance.problem import Context, NotApplicable, Problem
+
+_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 31, 63, 127, 255)
+
+
+def _operands(case: Case) -> tuple[Format, Format]:
+    return data.format_of(case, 0), data.format_of(case, 1)
+
+
+def _whole(fmt: Format, limit: int) -> F64:
+    """Returns the positive whole numbers up to ``limit`` that a format holds."""
+    if fmt.bits > 8:
+        return np.array([n for n in _CHOICES if n <= limit], np.float64)
+    values = np.unique(decode_table(fmt)[np.isfinite(decode_table(fmt))])  # positive ones below
+    if not fmt.is_float:
+        values = values * 2.0**fmt.mantissa_bits  # whole steps; the caller scales back
+    return values[(values >= 1) & (values <= limit) & (values == np.rint(values))]
+
+
+def _grid(
+    a_format: Format,
+    b_format: Format,
+    shape: tuple[int, int, int],
+    bits: int,
+    signs: str,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Draws whole numbers, as large as the exact domain of ``bits`` admits."""
+    m, k, n = shape
+    for limit in sorted({*_CHOICES}, reverse=True):
+        a = rng.choice(_whole(a_format, limit), (m, k))
+        b = rng.choice(_whole(b_format, limit), (k, n))
+        if (a @ b).max(initial=0.0) < 2.0**bits:
+            break
+    if signs == "mixed":
+        a = a * rng.choice([-1.0, 1.0], a.shape)
+        b = b * rng.choice([-1.0, 1.0], b.shape)
+    return _in_steps(a, a_format), _in_steps(b, b_format)
+
+
+def _in_steps(x: F64, fmt: Format) -> Tensor:
+    return represent(x * (2.0**-fmt.mantissa_bits if not fmt.is_float else 1.0), fmt)
+
+
+def exact_grid(case: Case, context: Context) -> Problem:
+    """Whole numbers whose every partial sum is exact: one right answer for everyone."""
+    a_format, b_format = _operands(case)
+    k, m, n = (int(case.parameters.get(key, 9)) for key in ("k", "m", "n"))
+    rng = data.rng(case, context)
+    a, b = _grid(a_format, b_format, (2 * m, k, n), floor_bits(case), "positive", rng)
+    # The first rows meet the first columns without any sign: nothing there can cancel.
+    left, right = a.values, b.values
+    left[m:] *= rng.choice([-1.0, 1.0], (m, k))
+    right[:, (n + 1) // 2 :] *= rng.choice([-1.0, 1.0], (k, n - (n + 1) // 2))
+    product = Product(a=represent(left, a_format), b=represent(right, b_format), exact=True)
+    return problem(case, context, product)
+
+
+def positional(case: Case, context: Context) -> Problem:
+    """Rows that select K by each bit of its index: a lost or swapped position shows its number."""
+    a_format, b_format = _operands(case)
+    k = int(case.parameters["k"])
+    index = np.arange(k)
+    width = max(1, (k - 1).bit_length())
+    bits = [(index >> bit) & 1 for bit in range(width)]
+    a = np.array([*bits, *(1 - row for row in bits), np.ones(k)], np.float64)
+    limit = 3 if floor_bits(case) < 24 else 15
+    odd = _whole(b_format, limit)
+    b = data.rng(case, context).choice(odd[odd % 2 == 1], (k, 8))
+    left, right = _in_steps(a, a_format), _in_steps(b, b_format)
+    if case.parameters.get("side") == "right":
+        left, right = _in_steps(b.T, a_format), _in_steps(a.T, b_format)
+    return problem(case, context, Product(a=left, b=right, exact=True))
+
+
+def all_pairs(case: Case, context: Context) -> Problem:
+    """Every code times every code, K = 1; a sample of codes for 16-bit formats."""
+    a_format, b_format = _operands(case)
+    a, b = _every(a_format), _every(b_format)
+    product = Product(
+        a=Tensor(a_format, a.codes[:, None]), b=Tensor(b_format, b.codes[None]), exact=True
+    )
+    spec = specification(case, context, a_format, b_format)
+    if spec is not None and (spec.subnormals_in, spec.subnormals_out) != ("keep", "keep"):
+        raise NotApplicable("subnormals are declared flushed; see the subnormal cases")
+    if a_format.precision + b_format.precision > floor_bits(case):
+        product = Product(a=product.a, b=product.b)
+    return problem(case, context, product)
+
+
+def _every(fmt: Format) -> Tensor:
+    if fmt.bits <= 8:
+        return data.all_codes(fmt)
+    if fmt.bits == 16:
+        codes = np.arange(0, 1 << 16, 211)
+        edges = represent(data.specials(fmt), fmt).codes
+        return Tensor(fmt, np.concatenate([codes.astype(np.uint16), edges]))
+    values = np.concatenate([data.specials(fmt), np.ldexp(1.0, np.arange(-60, 61, 10)) * 1.1])
+    return encode(values, fmt)
+
+
+def all_ones(case: Case, context: Context) -> Problem:
+    """A sum of ``2**q - 1``: it needs all q bits that the declaration grants, in any order.
+
+    [448, 448, 15, 15] . [32, 4, 16, 1] = 16383 is its E4M3 form: 13 bits give 16382, and
+    float16 accumulation gives 16384.
+    """
+    a_format, b_format = _operands(case)
+    spec = specification(case, context, a_format, b_format)
+    bits = min(domain_bits(case, spec), 53 if a_format == FLOAT64 else 24)
+    block = int(case.parameters.get("block_size", 0))
+    group = min(a_format.precision if a_format.is_float else 7, 7)
+    starts = list(range(0, bits, group))
+    parts = [((1 << min(group, bits - s)) - 1, s) for s in starts]
+    stride = block or 1
+    orders = list(itertools.permutations(range(len(parts))))[:24]
+    k = len(parts) * stride
+    a, b = np.zeros((len(orders), k)), np.zeros((k, 1))
+    a_code = np.full((len(orders), -(-k // 32) if block else 1), 127)
+    for row, order in enumerate(orders):
+        for place, part in enumerate(order):
+            value, shift = parts[part]
+            if block:
+                a[row, place * stride + (row * 5) % 32] = value
+                a_code[row, place] = 127 + shift
+            else:
+                a[row, place] = value * 2.0 ** (shift - shift // 2)
+    if not block:
+        return _ones_plain(case, context, parts, orders)
+    b[:] = 1.0
+    left = represent(a * 2.0 ** -(group - 1), a_format)
+    product = Product(
+        a=left,
+        b=represent(np.concatenate([b, -b], axis=1), b_format),
+        a_scales=Tensor(E8M0, a_code.astype(np.uint8)),
+        b_scales=Tensor(E8M0, np.full((a_code.shape[1], 2), 127, np.uint8)),
+        exact=True,
+    )
+    return problem(_with_bits(case, bits), context, product)
+
+
+def _ones_plain(
+    case: Case, context: Context, parts: list[tuple[int, int]], orders: list[tuple[int, ...]]
+) -> Problem:
+    """Without block scales every order has columns of its own, for b must move with a."""
+    a_format, b_format = _operands(case)
+    count = len(parts)
+    a, b = np.zeros((len(orders), count * len(orders))), np.zeros((count * len(orders), 2))
+    for row, order in enumerate(orders):
+        for place, part in enumerate(order):
+            value, shift = parts[part]
+            at = row * count + place
+            a[row, at] = value * 2.0 ** (shift // 2)
+            b[at] = [2.0 ** (shift - shift // 2), -(2.0 ** (shift - shift // 2))]
+    bits = sum(value.bit_length() for value, _ in parts)
+    product = Product(a=represent(a, a_format), b=represent(b, b_format), exact=True)
+    return problem(_with_bits(case, bits), context, product)
+
+
+def _with_bits(case: Case, bits: int) -> Case:
+    """Returns the case with the exact domain that the declaration, not the floor, grants."""
+    from dataclasses import replace
+
+    return replace(case, parameters={**case.parameters, "bits": bits})
+
+
+def ladder(case: Case, context: Context) -> Problem:
+    """Large products that cancel beside small ones just above and below every cut.
+
+    They decide F, the alignment rounding, the store rounding and the width (T1, T2).
+    """
+    a_format, b_format = _operands(case)
+    rng = data.rng(case, context)
+    k, rows = int(case.parameters["k"]), 40
+    grids = [_powers(fmt) for fmt in (a_format, b_format)]
+    tops = [grid[-1] for grid in grids]
+    a, b = rng.choice(grids[0], (rows, k)), rng.choice(grids[1], (k, 6))
+    b[:2] = tops[1]
+    a[:, 0] = tops[0]
+    a[:, 1] = np.where(np.arange(rows) % 3 == 0, tops[0] / 2, -tops[0])
+    a[:, 2:] *= rng.choice([-1, 1, 0], (rows, max(k - 2, 0)))
+    shuffled = rng.permutation(k)
+    return problem(
+        case,
+        context,
+        Product(a=encode(a[:, shuffled], a_format), b=encode(b[shuffled], b_format)),
+    )
+
+
+def _powers(fmt: Format) -> F64:
+    """Returns the powers of two of a format, up to 2**12 and down to 2**-14."""
+    low = fmt.emin if fmt.is_float else -fmt.mantissa_bits
+    return np.ldexp(1.0, np.arange(max(low, -14), min(fmt.emax, 12) + 1))
+
+
+def normal(case: Case, context: Context) -> Problem:
+    """Ordinary data, and scales that are no powers of two."""
+    a_format, b_format = _operands(case)
+    rng = data.rng(case, context)
+    k = int(case.parameters["k"])
+    m, n = 12, 8
+    block = int(case.parameters.get("block_size", 0))
+    spread = min(1.0, a_format.max / 8, b_format.max / 8)
+    a = _saturated(rng.normal(size=(m, k)) * spread * _width(a_format), a_format)
+    b = _saturated(rng.normal(size=(k, n)) * spread * _width(b_format), b_format)
+    product = Product(a=a, b=b)
+    if case.op == "ScaledMatMul" and not block:
+        scales = encode(np.exp2(rng.uniform(-5, 5, m + n)), FLOAT32)
+        product = Product(
+            a=a,
+            b=b,
+            a_scales=Tensor(FLOAT32, scales.codes[:m, None]),
+            b_scales=Tensor(FLOAT32, scales.codes[None, m:]),
+        )
+    elif block:
+        product = Product(a=a, b=b, **_block_scales(rng, (m, k, n), 4))
+    return problem(case, context, product)
+
+
+def _width(fmt: Format) -> float:
+    return 16.0 if fmt.is_float and fmt.bits <= 8 and fmt.emax >= 4 else 1.0
+
+
+def _saturated(x: F64, fmt: Format) -> Tensor:
+    return encode(np.clip(x, fmt.min, fmt.max), fmt)
+
+
+def _block_scales(
+    rng: np.random.Generator, shape: tuple[int, int, int], spread: int
+) -> dict[str, Tensor]:
+    m, k, n = shape
+    count = -(-k // 32)
+    left = rng.integers(127 - spread, 128 + spread, (m, count)).astype(np.uint8)
+    right = rng.integers(127 - spread, 128 + spread, (count, n)).astype(np.uint8)
+    return {"a_scales": Tensor(E8M0, left), "b_scales": Tensor(E8M0, right)}
+
+
+def scaled(case: Case, context: Context) -> Problem:
+    """Scales on exact sums: every row, column and block has one of its own.
+
+    A scale applied once instead of twice, clamped early, taken from the wrong block or from
+    the neighbour's row is off by a power of two.
+    """
+    a_format, b_format = _operands(case)
+    rng = data.rng(case, context)
+    k = int(case.parameters["k"])
+    a, b = _grid(a_format, b_format, (10, k, 7), floor_bits(case), "mixed", rng)
+    if not int(case.parameters.get("block_size", 0)):
+        scales = np.ldexp(1.0, np.concatenate([np.arange(10) * 7 - 30, 20 - np.arange(7) * 5]))
+        values = encode(scales, FLOAT32).codes
+        return problem(
+            case,
+            context,
+            Product(
+                a=a,
+                b=b,
+                a_scales=Tensor(FLOAT32, values[:10, None]),
+                b_scales=Tensor(FLOAT32, values[None, 10:]),
+                exact=True,
+            ),
+        )
+    # One block of K at a time is not zero, so sums stay exact whatever the scales are.
+    count = -(-k // 32)
+    block_of = np.arange(k) // 32
+    rows = np.concatenate([np.where(block_of == j, a.codes[:2], 0) for j in range(count)])
+    left = (127 + 11 * np.arange(len(rows))[:, None] - 9 * np.arange(count)[None]) % 200 + 20
+    right = (127 - 13 * np.arange(7)[None] + 8 * np.arange(count)[:, None]) % 200 + 20
+    left = np.where(left[:, :, None] + right[None] > 330, 60, left[:, :, None]).min(axis=2)
+    product = Product(
+        a=Tensor(a_format, rows.astype(np.uint8)),
+        b=b,
+        a_scales=Tensor(E8M0, left.astype(np.uint8)),
+        b_scales=Tensor(E8M0, right.astype(np.uint8)),
+    )
+    return problem(case, context, product)
+
+
+def scale_edges(case: Case, context: Context) -> Problem:
+    """The ends of E8M0: 0xFF is NaN, 0x00 is 2**-127, 2**100 times 2**-100 is 1."""
+    a_format, b_format = _operands(case)
+    k = 64
+    a = np.zeros((8, k), np.uint8) + represent(np.array(1.0), a_format).codes
+    b = np.zeros((k, 4), np.uint8) + represent(np.array(1.0), b_format).codes
+    left = np.full((8, 2), 127)
+    right = np.full((2, 4), 127)
+    left[0, 0], left[1, 1], left[2], left[3], left[4] = 0xFF, 0xFF, 227, 0, 254
+    right[:, 1], right[:, 2] = 27, 0
+    right[1, 3] = 0xFF
+    left[5, 0], left[6, 1] = 187, 187  # 2**60 on a block of zeros beside an ordinary one
+    a[5, :32], a[6, 32:] = 0, 0
+    product = Product(
+        a=Tensor(a_format, a.astype(np.uint8)),
+        b=Tensor(b_format, b.astype(np.uint8)),
+        a_scales=Tensor(E8M0, left.astype(np.uint8)),
+        b_scales=Tensor(E8M0, right.astype(np.uint8)),
+    )
+    return problem(case, context, product)
+
+
+def specials(case: Case, context: Context) -> Problem:
+    """NaN and infinities in every lane, 0 * Inf, Inf - Inf, negative zeros."""
+    a_format, b_format = _operands(case)
+    k = int(case.parameters["k"])
+    rng = data.rng(case, context)
+    a, b = _grid(a_format, b_format, (k + 6, k, 5), floor_bits(case), "mixed", rng)
+    left, right = a.values, b.values
+    for lane in range(k):
+        left[lane, lane] = np.nan if a_format.has_nan else left[lane, lane]
+    if a_format.has_inf:
+        left[k, 0], left[k + 1, k - 1] = np.inf, -np.inf
+        left[k + 2, 0], left[k + 2, k - 1] = np.inf, -np.inf
+        left[k + 3, k // 2] = np.inf
+        right[k // 2, 1] = 0.0
+    if b_format.has_inf:
+        right[k - 1, 2] = np.inf
+    if b_format.has_nan:
+        right[0, 3] = np.nan
+    left[k + 4], left[k + 5] = 0.0, -0.0
+    product = Product(a=represent(left, a_format), b=represent(right, b_format), exact=True)
+    return problem(case, context, product)
+
+
+def empty(case: Case, context: Context) -> Problem:
+    """Extents of zero: an empty sum is zero, whatever the memory held before."""
+    a_format, b_format = _operands(case)
+    m, k, n = (int(x) for x in case.parameters["shape"])
+    a = Tensor(a_format, np.zeros((m, k), code_dtype(a_format)))
+    b = Tensor(b_format, np.zeros((k, n), code_dtype(b_format)))
+    if case.op == "MatMulInteger":
+        return integer_problem(case, context, a, b)
+    block = int(case.parameters.get("block_size", 0))
+    if not block:
+        return problem(case, context, Product(a=a, b=b, exact=True))
+    count = -(-k // 32)
+    scales = [Tensor(E8M0, np.full(shape, 127, np.uint8)) for shape in ((m, count), (count, n))]
+    return problem(
+        case, context, Product(a=a, b=b, a_scales=scales[0], b_scales=scales[1], exact=True)
+    )
+
+
+def subnormal(case: Case, context: Context) -> Problem:
+    """Subnormal operands, and products below the smallest normal result."""
+    a_format, b_format = _operands(case)
+    spec = specification(case, context, a_format, b_format)
+    if spec is not None and (spec.subnormals_in, spec.subnormals_out) != ("keep", "keep"):
+        raise NotApplicable("subnormals are declared flushed")
+    if a_format.bits <= 16 and a_format.is_float:
+        low = magnitudes(a_format)[:-1][:9]
+    else:
+        low = a_format.smallest_subnormal * np.arange(9)
+    a = np.concatenate([low, [a_format.smallest_normal if a_format.is_float else 0.5, 1.0]])
+    big = [1.0, 2.0, 0.5, 4.0, 1.5, b_format.smallest_normal if b_format.is_float else 0.25]
+    b = np.array([value for value in big if value <= b_format.max])
+    if b_format.bits >= 16 and a_format.bits >= 16 and a_format.emin < -100:
+        b = np.array([1.0, 2.0, 4.0, 2.0**20])
+    product = Product(
+        a=represent(data.both_signs(a)[:, None], a_format),
+        b=represent(b[None], b_format),
+        exact=True,
+    )
+    return problem(case, context, product)
+
+
+# -- TOSA 1.1 data sets ------------------------------------------------------------------------
+
+
+def _tosa_stream(seed: int, count: int) -> F64:
+    """TOSA 1.1 appendix A: numbers in [-1, 1] from a fixed congruence."""
+    multiplier = ((8 * seed + 1) * 0x705A5E75) & 0xFFFFFFFF
+    state, found = (multiplier + 1) & 0xFFFFFFFF, np.empty(count)
+    for index in range(count):
+        sign = -1.0 if state >> 31 else 1.0
+        found[index] = sign * (state & 0x7FFFFFFF) / 0x7FFFFFFF
+        state = (state * multiplier + 1) & 0xFFFFFFFF
+    return found
+
+
+def tosa(case: Case, context: Context) -> Problem:
+    """The published data sets S0, S2, S3 and S5, quantised to the operand formats."""
+    a_format, b_format = _operands(case)
+    name, k = str(case.parameters["set"]), int(case.parameters["k"])
+    m, n = 8, 6
+    left = _tosa_stream(2 * int(case.parameters.get("stream", 1)), m * k).reshape(m, k)
+    right = _tosa_stream(2 * int(case.parameters.get("stream", 1)) + 1, k * n).reshape(k, n)
+    top = _tosa_largest(a_format, b_format)
+    first = np.arange(k) == 0
+    match name:
+        case "s0":
+            zero = _tosa_stream(7, k) < 0
+            a, b = np.where(zero, 0.0, left), np.where(zero[:, None], right, 0.0)
+        case "s2":
+            a = np.where(first, 1.0, left / np.sqrt(k))
+            b = np.where(first[:, None], 1.0, right / np.sqrt(k))
+        case "s3":
+            a = np.where(first, 16.0, np.exp(2 * left) * left[:, ::-1])
+            b = np.where(first[:, None], 16.0, np.exp(2 * right) * right[::-1])
+        case _:
+            a, b = top / np.sqrt(k) * left, top / np.sqrt(k) * right
+    a, b = _within(a, a_format), _within(b, b_format)
+    return problem(case, context, Product(a=encode(a, a_format), b=encode(b, b_format)))
+
+
+def _tosa_largest(a: Format, b: Format) -> float:
+    """B: the largest value whose square does not overflow the result."""
+    return min(a.max, b.max, 2.0**63 if a.bits >= 16 and a.emax > 100 else 2.0**15)
+
+
+def _within(x: F64, fmt: Format) -> F64:
+    return np.clip(x, fmt.min, fmt.max)
+
+
+# -- integers ---------------------------------------------------------------------------------
+
+
+def integer_grid(case: Case, context: Context) -> Problem:
+    """Full-range integers with odd zero points: scalar, per row, per column, or none."""
+    a_format, b_format = _operands(case)
+    m, k, n = (int(case.parameters.get(key, 7)) for key in ("m", "k", "n"))
+    rng = data.rng(case, context)
+    a, b = _full(a_format, (m, k), rng), _full(b_format, (k, n), rng)
+    zeros = str(case.parameters.get("zeros", "none"))
+    left = right = None
+    if zeros != "none":
+        left = _full(a_format, () if zeros == "scalar" else (m,), rng)
+        right = _full(b_format, () if zeros == "scalar" else (n,), rng)
+    return integer_problem(case, context, a, b, left, right)
+
+
+def _full(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    return Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(code_dtype(fmt)))
+
+
+def integer_pairs(case: Case, context: Context) -> Problem:
+    """Every pair of codes, and the pairs whose sum of two leaves int16."""
+    a_format, b_format = _operands(case)
+    a, b = data.all_codes(a_format).codes, data.all_codes(b_format).codes
+    left = np.stack([a, np.roll(a, 1)], axis=1)
+    right = np.stack([b, np.zeros_like(b)])
+    if case.parameters["kind"] == "adjacent":
+        right = np.stack([b, np.roll(b, 1)])
+    return integer_problem(case, context, Tensor(a_format, left), Tensor(b_format, right))
+
+
+def integer_extremes(case: Case, context: Context) -> Problem:
+    """All codes at their ends: sums beyond 16, 24 and 32 bits."""
+    a_format, b_format = _operands(case)
+    k = int(case.parameters["k"])
+    ends = [[fmt.min, fmt.max] for fmt in (a_format, b_format)]
+    a = from_integers(np.repeat(np.array(ends[0])[:, None], k, axis=1), a_format)
+    b = from_integers(np.repeat(np.array(ends[1])[None], k, axis=0), b_format)
+    return integer_problem(case, context, a, b)
+
+
+def integer_positional(case: Case, context: Context) -> Problem:
+    """Rows that select K by the bits of its index, as `positional`."""
+    a_format, b_format = _operands(case)
+    k = int(case.parameters["k"])
+    index = np.arange(k)
+    bits = [(index >> bit) & 1 for bit in range(max(1, (k - 1).bit_length()))]
+    a = from_integers(np.array([*bits, *(1 - row for row in bits), np.ones(k)]), a_format)
+    return integer_problem(case, context, a, _full(b_format, (k, 8), data.rng(case, context)))

@@ -1,0 +1,376 @@
+"""Turns operands of a matrix product into a problem: scales, tiers, claims and floors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.formats import E8M0, FLOAT32, FLOAT64, INT32, Format, by_name
+from accelsdk.graph.graph import Attribute
+from accelsdk.numerics.accumulate import AccumulatorSpec
+from accelsdk_conformance.case import Case, Profile
+from accelsdk_conformance.oracles import accumulator
+from accelsdk_conformance.oracles.contraction import (
+    Accumulator,
+    Contraction,
+    any_order_bound,
+    contract,
+    declared_bound,
+    exact_domain,
+)
+from accelsdk_conformance.oracles.doubled import Doubled, scale
+from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers
+from accelsdk_conformance.problem import (
+    Acceptance,
+    BelowProfile,
+    Context,
+    Exact,
+    Expected,
+    Problem,
+    Tier,
+    Within,
+    always,
+    expect_exact,
+)
+
+_SPLITS = {  # relative error of a product, and partial products (docs/conformance.md, "Tiers")
+    "native": (0.0, 1),
+    "tf32": (2.0**-9, 1),
+    "bf16x9": (0.0, 9),
+    "bf16x6": (2.0**-22, 6),
+    "bf16x3": (3 * 2.0**-16, 3),
+    "bf16": (2.0**-7, 1),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Product:
+    """Operands of one matrix product.
+
+    Attributes:
+        a: Left codes [M, K].
+        b: Right codes [K, N].
+        a_scales: E8M0 codes [M, blocks], or float32 scales; None is 1.
+        b_scales: E8M0 codes [blocks, N], or float32 scales; None is 1.
+        exact: Whether the data promise an exact domain.
+        swap: Whether signs of zero and the like are to be ignored.
+    """
+
+    a: Tensor
+    b: Tensor
+    a_scales: Tensor | None = None
+    b_scales: Tensor | None = None
+    exact: bool = False
+
+
+def floor_bits(case: Case) -> int:
+    """Returns min(p, F+1) of the weakest accumulator that the case's profile admits."""
+    if case.formats and case.formats[0] == "fp64":
+        return 53
+    return 24 if case.profile is Profile.FP32 else 14
+
+
+def output_format(case: Case, a: Format) -> Format:
+    """Returns the format of the product's result."""
+    return a if case.op == "MatMul" else by_name(str(case.parameters.get("to", "float32")))
+
+
+def specification(case: Case, context: Context, a: Format, b: Format) -> AccumulatorSpec | None:
+    """Returns the claim for the case's contraction, held against the profile's floor.
+
+    Raises:
+        BelowProfile: The claim is weaker than the profile admits.
+    """
+    out = output_format(case, a)
+    spec = context.datasheet.contraction(case.op, a.name, b.name, out.name)
+    if spec is None:
+        return None
+    bits = floor_bits(case)
+    for field, value, least in (
+        ("significand_bits", spec.significand_bits, bits),
+        ("align_bits", spec.align_bits, bits - 1),
+    ):
+        if value is not None and value < least:
+            raise BelowProfile(
+                f"contractions[{case.op}, {a}, {b}, {out}].{field} is {value}; "
+                f"profile {case.profile} asks for {least} or more"
+            )
+    if spec.input_precision in ("tf32", "bf16x3", "bf16") and a.precision > 11:
+        raise BelowProfile(
+            f"input_precision {spec.input_precision} of {a}; profile {case.profile} asks for "
+            "bf16x6 or better"
+        )
+    return spec
+
+
+def domain_bits(case: Case, spec: AccumulatorSpec | None) -> int:
+    """Returns the bits that any sum of the case may use and stay exact in every order."""
+    if spec is None:
+        return floor_bits(case)
+    if spec.align_bits is None:
+        return spec.significand_bits
+    return min(spec.significand_bits, spec.align_bits + 1)
+
+
+def problem(case: Case, context: Context, product: Product) -> Problem:
+    """Returns the problem of one product of floats, judged at every tier."""
+    a, b = product.a, product.b
+    spec = specification(case, context, a.format, b.format)
+    block = int(case.parameters.get("block_size", 0))
+    exponents = _exponents(product, block)
+    sums = contract(
+        a.values, b.values, a.format, b.format, a_exponent=exponents[0], b_exponent=exponents[1]
+    )
+    if product.exact:
+        _assert_exact(case, product, sums, exponents)
+    out = output_format(case, a.format)
+    factors = _factors(product, block)
+    tiers = _tiers(product, sums, spec, out, factors, exponents, block)
+    required = Tier.T3
+    if product.exact:
+        required = Tier.T0
+    elif spec is not None:
+        simulated = any(tier is Tier.T1 for tier, _ in tiers)
+        required = Tier.T1 if simulated and spec.guarantee == "bit_exact" else Tier.T2
+    claim = f"contractions[{case.op}, {a.format}, {b.format}, {out}]" if spec else ""
+    expected = Expected(out, sums.value.high.shape, tiers, required, claim)
+    operands, attributes = _node(case, product, block, out)
+    return Problem(
+        op=case.op,
+        operands=operands,
+        attributes=attributes,
+        oracle=always(expected),
+        explain=explainer(a, b),
+    )
+
+
+def _node(
+    case: Case, product: Product, block: int, out: Format
+) -> tuple[tuple[Tensor | None, ...], Mapping[str, Attribute]]:
+    if case.op == "MatMul":
+        return (product.a, product.b), {}
+    one = encode(np.array(1.0), FLOAT32)
+    scales = (product.a_scales, product.b_scales)
+    if block:
+        count = -(-product.a.shape[1] // block)
+        ones = [
+            Tensor(E8M0, np.full(shape, 127, np.uint8))
+            for shape in ((product.a.shape[0], count), (count, product.b.shape[1]))
+        ]
+        operands = tuple(given or one for given, one in zip(scales, ones, strict=True))
+    else:
+        operands = tuple(given or one for given in scales)
+    return (product.a, product.b, *operands), {"block_size": block, "to": out.name}
+
+
+def _exponents(
+    product: Product, block: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Spreads E8M0 scales over K, as powers of two."""
+    if not block:
+        return None, None
+    k = product.a.shape[1]
+    left = right = None
+    if product.a_scales is not None:
+        left = np.repeat(product.a_scales.codes.astype(np.int64) - 127, block, axis=1)[:, :k]
+    if product.b_scales is not None:
+        right = np.repeat(product.b_scales.codes.astype(np.int64) - 127, block, axis=0)[:k]
+    return left, right
+
+
+def _factors(product: Product, block: int) -> list[F64]:
+    if block:
+        return []
+    given = [product.a_scales, product.b_scales]
+    return [tensor.values for tensor in given if tensor is not None]
+
+
+def _assert_exact(
+    case: Case,
+    product: Product,
+    sums: Contraction,
+    exponents: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+) -> None:
+    """A generator that promises an exact domain is held to it, for the profile's floor."""
+    a, b = _finite(product.a.values), _finite(product.b.values)
+    if exponents[0] is not None:
+        a = np.ldexp(a, exponents[0])
+    if exponents[1] is not None:
+        b = np.ldexp(b, exponents[1])
+    grain = _grain(a) * _grain(b)
+    bits = int(case.parameters.get("bits", floor_bits(case)))
+    if a.shape[1] > 1 and not exact_domain(sums, grain, bits, a, b):
+        raise ArithmeticError(f"{case.id}: the data are not in the exact domain of {bits} bits")
+
+
+def _finite(x: F64) -> F64:
+    return np.where(np.isfinite(x), x, 0.0)
+
+
+def _grain(x: F64) -> float:
+    """Returns the largest power of two that divides every value."""
+    nonzero = np.unique(np.abs(x[x != 0]))
+    if not nonzero.size:
+        return 1.0
+    mantissa, exponent = np.frexp(nonzero)
+    whole = (mantissa * 2.0**53).astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
+    return float(np.ldexp(1.0, int((exponent - 53 + trailing).min())))
+
+
+def accumulator_of(spec: AccumulatorSpec | None, out: Format, a: Format, b: Format) -> Accumulator:
+    """Returns the fields that bounds depend on; unclaimed means IEEE float32, in any order."""
+    if spec is None:
+        wide = out == FLOAT64
+        bits, emin = (53, -1022) if wide else (24, -126)
+        rounded = bits if a.precision + b.precision > bits else None
+        return Accumulator(
+            significand_bits=bits, nearest_store=False, emin=emin, product_bits=rounded
+        )
+    split, pieces = _SPLITS[spec.input_precision]
+    product_bits = spec.product_bits
+    if product_bits is None and a.precision + b.precision > spec.significand_bits:
+        product_bits = spec.significand_bits
+    return Accumulator(
+        significand_bits=spec.significand_bits,
+        align_bits=spec.align_bits,
+        align_floor=spec.align_floor,
+        nearest_align=spec.align_rounding == "rne",
+        nearest_store=spec.store_rounding == "rne",
+        width=spec.width,
+        product_bits=product_bits,
+        flush=spec.subnormals_out == "flush",
+        emin=spec.emin,
+        split=split,
+        pieces=pieces,
+    )
+
+
+def _tiers(
+    product: Product,
+    sums: Contraction,
+    spec: AccumulatorSpec | None,
+    out: Format,
+    factors: list[F64],
+    exponents: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+    block: int,
+) -> tuple[tuple[Tier, Acceptance], ...]:
+    k = product.a.shape[1]
+    nan, positive, negative = sums.nan, sums.positive, sums.negative
+    scale_nan = _scale_nan(product, block)
+    if scale_nan is not None:
+        nan, positive, negative = nan | scale_nan, positive & ~scale_nan, negative & ~scale_nan
+    found: list[tuple[Tier, Acceptance]] = []
+    # Beyond the largest result, finite values within the bound, Inf and NaN are all legal.
+    overflow = sums.magnitude * _size(factors) * (1 + 2.0**-10) >= out.max
+
+    def exact(value: Doubled) -> Exact:
+        tensor = encode(value.high, out, low=value.low)
+        infinity = encode(np.full(tensor.shape, np.inf), out).codes
+        sign = (infinity.astype(np.uint64) | np.uint64(1 << (out.bits - 1))).astype(infinity.dtype)
+        codes = np.where(positive, infinity, np.where(negative, sign, tensor.codes))
+        codes = np.where(nan, encode(np.array(np.nan), out).codes, codes)
+        return Exact(codes, nan, overflow & ~nan, signed_zero=False)
+
+    if product.exact:
+        found.append((Tier.T0, exact(_scaled_once(sums.value, factors))))
+    fields = accumulator_of(spec, out, product.a.format, product.b.format)
+    if spec is not None and not product.exact:
+        modelled = accumulator.simulate(
+            product.a,
+            product.b,
+            spec,
+            a_exponent=exponents[0],
+            b_exponent=exponents[1],
+            block=block,
+        )
+        if modelled is not None:
+            found.append((Tier.T1, exact(_scaled_once(Doubled(modelled, modelled * 0), factors))))
+    value = sums.value
+    for factor in factors:
+        value = scale(value, np.broadcast_to(factor, value.high.shape))
+    bounds = [(Tier.T3, any_order_bound(sums, k, fields))]
+    if spec is not None:
+        bounds.insert(0, (Tier.T2, declared_bound(sums, k, fields)))
+    for tier, bound in bounds:
+        bound = bound * _size(factors) * (1 + 2.0**-20)
+        if factors:
+            bound = bound + (np.abs(value.high) + bound) * 2.0**-22 + 2.0**-148
+        narrow = out.precision < 24
+        found.append((tier, Within(value, bound, nan, positive, negative, overflow, narrow)))
+    return tuple(found)
+
+
+def _size(factors: list[F64]) -> F64:
+    size: F64 = np.ones(())
+    for factor in factors:
+        size = size * np.abs(factor)
+    return size
+
+
+def _scaled_once(value: Doubled, factors: list[F64]) -> Doubled:
+    """Applies the float32 scales of the op as it says: left first, one rounding each."""
+    if not factors:
+        return value
+    high = encode(value.high, FLOAT32, low=value.low).values
+    for factor in factors:
+        high = encode(high * factor, FLOAT32).values
+    return Doubled(high, high * 0)
+
+
+def _scale_nan(product: Product, block: int) -> NDArray[np.bool_] | None:
+    if not block or product.a_scales is None or product.b_scales is None:
+        return None
+    left, right = product.a_scales.codes == 0xFF, product.b_scales.codes == 0xFF
+    return left.any(axis=1)[:, None] | right.any(axis=0)[None, :]
+
+
+def explainer(a: Tensor, b: Tensor):  # type: ignore[no-untyped-def] # Problem.explain
+    """Explains an output element by its row and column, zero products left out."""
+
+    def explain(element: tuple[int, ...]) -> str:
+        row, column = a.values[element[0]], b.values[:, element[1]]
+        live = np.flatnonzero((row != 0) & (column != 0))
+        shown = ", ".join(f"[{k}] {row[k]!r}*{column[k]!r}" for k in live[:6])
+        more = f", ... ({len(live)} products)" if len(live) > 6 else ""
+        return f"{a.format} x {b.format}, K={a.shape[1]}: {shown or 'no nonzero product'}{more}"
+
+    return explain
+
+
+# -- integers ---------------------------------------------------------------------------------
+
+
+def integer_problem(
+    case: Case,
+    context: Context,
+    a: Tensor,
+    b: Tensor,
+    a_zero: Tensor | None = None,
+    b_zero: Tensor | None = None,
+) -> Problem:
+    """Returns the problem of one integer product: exact, wrapping as declared."""
+    left, right = a.values, b.values
+    if a_zero is not None:
+        left = left - (a_zero.values if a_zero.codes.ndim == 0 else a_zero.values[:, None])
+    if b_zero is not None:
+        right = right - b_zero.values
+    if 2.0**20 * a.shape[-1] >= 2.0**53:
+        raise ArithmeticError(f"{case.id}: K is too large for an exact float64 product")
+    total = left @ right
+    spec = context.datasheet.integer(case.op, a.format.name, b.format.name, "int32")
+    if spec is not None and spec.overflow == "saturate":
+        total = np.clip(total, -(2.0**31), 2.0**31 - 1)
+    expected = expect_exact(
+        from_integers(total.astype(np.int64), INT32),
+        claim=f"integers[{case.op}, {a.format}, {b.format}, int32]" if spec else "",
+    )
+    return Problem(
+        op=case.op,
+        operands=(a, b, a_zero, b_zero),
+        oracle=always(expected),
+        explain=explainer(a, b) if a.codes.ndim == b.codes.ndim == 2 else None,
+    )

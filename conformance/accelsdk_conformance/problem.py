@@ -1,0 +1,167 @@
+"""What a generator makes of a case: one node with its data, and what may come out of it.
+
+An `Acceptance` says which outputs are right; the tiers of one output are acceptances from the
+strictest to the loosest, and the case demands one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from accelsdk.backend.datasheet import NumericsDatasheet
+from accelsdk.formats import Format
+from accelsdk.graph.graph import Attribute
+from accelsdk_conformance.oracles.doubled import Doubled
+from accelsdk_conformance.oracles.tensor import F64, Codes, Mask, Tensor
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Tier(StrEnum):
+    """How closely an output agrees, strictest first (docs/conformance.md, "Tiers")."""
+
+    T0 = "T0"  # bit-exact for everyone
+    T1 = "T1"  # bit-exact to the declared accumulator
+    T2 = "T2"  # within the bound derived from the declaration
+    T3 = "T3"  # within the any-order bound
+    U = "U"  # within the op's ULP limit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exact:
+    """These codes and no others.
+
+    Attributes:
+        codes: What must come out.
+        nan: Where any NaN will do, and nothing but NaN.
+        free: Where anything will do.
+        signed_zero: Whether +0 and -0 are told apart.
+        others: Further sets of codes, each legal element by element.
+    """
+
+    codes: Codes
+    nan: Mask | None = None
+    free: Mask | None = None
+    signed_zero: bool = True
+    others: tuple[Codes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """A value within a bound of the exact result, or after rounding its neighbourhood.
+
+    Attributes:
+        value: The exact result; 0 where it is not finite.
+        bound: Largest error allowed before the result is rounded to a narrower output.
+        nan: Where only NaN will do.
+        positive: Where only +Inf will do.
+        negative: Where only -Inf will do.
+        overflow: Where finite values within the bound, Inf and NaN are all legal.
+        narrow: Whether ``value +- bound`` is rounded to the output format first; else the
+            bound covers that rounding already.
+        also_zero: Where zero is legal too (declared flushing).
+        saturate: Whether a result beyond the largest value becomes that value.
+    """
+
+    value: Doubled
+    bound: F64
+    nan: Mask | None = None
+    positive: Mask | None = None
+    negative: Mask | None = None
+    overflow: Mask | None = None
+    narrow: bool = False
+    also_zero: Mask | None = None
+    saturate: bool = False
+
+
+Acceptance = Exact | Within
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expected:
+    """What one output must be.
+
+    Attributes:
+        format: Format of the output.
+        shape: Its shape.
+        tiers: Acceptances, strictest first.
+        required: The tier that the declaration demands; looser ones are for information.
+        claim: The datasheet's field that a failure refutes, or empty.
+    """
+
+    format: Format
+    shape: tuple[int, ...]
+    tiers: tuple[tuple[Tier, Acceptance], ...]
+    required: Tier
+    claim: str = ""
+
+
+#: Judges outputs that depend on each other (MX scales and elements): returns, from the
+#: outputs that the device gave, what each of them must be.
+Oracle = Callable[[tuple[Tensor, ...]], tuple[Expected, ...]]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Problem:
+    """One node, its operands and its oracle.
+
+    Attributes:
+        op: Core op.
+        operands: In order; None is an optional operand left out.
+        attributes: Attributes of the node.
+        outputs: How many results the node has.
+        oracle: What the outputs must be, given what they are.
+        constants: Indices of operands that are constants of the graph instead of inputs.
+        axes: For an explanation: which operand elements meet in an output element.
+    """
+
+    op: str
+    operands: tuple[Tensor | None, ...]
+    oracle: Oracle
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: _EMPTY)
+    outputs: int = 1
+    constants: frozenset[int] = frozenset()
+    explain: Callable[[tuple[int, ...]], str] | None = None
+
+
+class NotApplicable(Exception):
+    """The case does not apply to what the backend declares; the text is the reason."""
+
+
+class BelowProfile(Exception):
+    """The declaration is weaker than the profile's floor; the text names field and floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a generator may look at besides the case: the declaration, and the run's seed."""
+
+    datasheet: NumericsDatasheet
+    seed: int = 0
+
+
+def expect_exact(
+    tensor: Tensor,
+    *,
+    nan: Mask | None = None,
+    free: Mask | None = None,
+    signed_zero: bool = True,
+    others: tuple[Codes, ...] = (),
+    claim: str = "",
+) -> Expected:
+    """Returns the expectation of exactly these codes (T0)."""
+    if nan is None and tensor.format.has_nan:
+        nan = np.isnan(tensor.values)
+    accept = Exact(tensor.codes, nan, free, signed_zero, others)
+    return Expected(tensor.format, tensor.shape, ((Tier.T0, accept),), Tier.T0, claim)
+
+
+def always(*expected: Expected) -> Oracle:
+    """Returns an oracle that does not look at the device's outputs."""
+    return lambda _: expected

@@ -1,0 +1,126 @@
+"""What a run shows on the terminal: a progress bar on a tty, and a summary of 80 columns."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from accelsdk_conformance.case import Level, Profile
+from accelsdk_conformance.result import Result, Status
+from accelsdk_conformance.run import CONFORMANT, NON_CONFORMANT, Run
+
+_WIDTH = 80
+_SHOWN = 10
+
+
+class Progress:
+    """A bar over all cases; nothing where standard error is not a terminal.
+
+    Args:
+        total: How many cases there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = Bar(
+            TextColumn("conformance"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[bad]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, width=_WIDTH),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task: TaskID = self._bar.add_task("cases", total=total, bad="")
+        self._broken = 0
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, result: Result) -> None:
+        """Counts one result."""
+        self._broken += not result.status.conformant
+        text = f"{self._broken} broken" if self._broken else ""
+        self._bar.update(self._task, advance=1, bad=text)
+
+
+def summary(found: Run, console: Console | None = None) -> None:
+    """Prints counts by profile, the failures with their replay commands, and the verdict."""
+    out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
+    out.print(_table(found))
+    broken = [result for result in found.results if not result.status.conformant]
+    for result in broken[:_SHOWN]:
+        _print_failure(out, found, result)
+    if len(broken) > _SHOWN:
+        out.print(f"... and {len(broken) - _SHOWN} more; --report DIR lists all")
+    for claim, count in sorted(found.false_claims.items()):
+        out.print(f"claim refuted: {claim} (by {count} cases)", markup=False)
+    out.print(verdict(found), markup=False)
+
+
+def verdict(found: Run) -> str:
+    """Returns the last line: what may be said of the plugin after this run."""
+    name = found.settings.plugin
+    passed = found.counts.get(Status.PASSED, 0)
+    total = len(found.results)
+    counted = f"{passed} of {total} cases passed"
+    unsupported = found.counts.get(Status.UNSUPPORTED, 0)
+    counted += f", {unsupported} unsupported" if unsupported else ""
+    if found.exit_code == NON_CONFORMANT:
+        return f"{name}: NON-CONFORMANT ({counted})"
+    if found.exit_code != CONFORMANT:
+        return f"{name}: COULD NOT RUN ({counted})"
+    if found.partial:
+        return f"{name}: no failure in the selected cases ({counted}); a selection proves nothing"
+    if found.level is Level.SMOKE:
+        return f"{name}: no failure at level smoke, which is not sufficient ({counted})"
+    profiles = ", ".join(found.profiles or [*Profile])
+    return f"{name}: CONFORMANT to {profiles} ({counted})"
+
+
+def _table(found: Run) -> Table:
+    table = Table(width=_WIDTH, title=f"{found.settings.plugin}, level {found.level}")
+    table.add_column("profile")
+    columns = [status for status in Status if found.counts.get(status)]
+    for status in columns:
+        table.add_column(str(status), justify="right")
+    table.add_column("tiers reached", justify="right")
+    for profile in Profile:
+        mine = [r for r in found.results if r.id in found.cases
+                and found.cases[r.id].profile is profile]  # fmt: skip
+        if not mine:
+            continue
+        tiers = sorted({r.tier for r in mine if r.tier})
+        counts = [str(sum(r.status is status for r in mine)) for status in columns]
+        table.add_row(str(profile), *counts, " ".join(tiers) or "-")
+    return table
+
+
+def _print_failure(out: Console, found: Run, result: Result) -> None:
+    out.print(f"{result.status.upper()} {result.id}", style="bold", markup=False)
+    if result.reason:
+        out.print(f"  {result.reason}", markup=False)
+    if result.claim:
+        out.print(f"  refutes the claim {result.claim}", markup=False)
+    for failure in result.failures[:1]:
+        where = f"output {failure.output}, element {list(failure.element)}"
+        out.print(f"  smallest: {where}: {failure.inputs}", markup=False)
+        out.print(f"    actual   {failure.actual}", markup=False)
+        out.print(f"    expected {failure.expected}", markup=False)
+        out.print(f"    bound {failure.bound}, distance {failure.ulp} ulp", markup=False)
+    if result.id in found.cases:
+        out.print(f"  replay: {found.settings.replay(result.id)}", markup=False, soft_wrap=True)
