@@ -7,13 +7,14 @@ a defect does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accelsdk.backend.info import Options
 from accelsdk.errors import NotFound
 from accelsdk.graph.graph import CORE, Node
 from accelsdk.kernels import api as kernels
-from accelsdk.kernels.kernel import Kernel
+from accelsdk.kernels.kernel import Binder, Kernel
 from accelsdk_sim_card.defects import catalogue
 from accelsdk_sim_card.defects.defect import Defect
 from accelsdk_sim_card.engines import blocks, convert, half, integer, narrow, requantize
@@ -22,7 +23,9 @@ from accelsdk_sim_card.engines.presets import DEFAULT, PRESETS, Preset
 _ENGINES = (integer, convert, blocks, requantize)
 
 #: Ops that an engine of the card computes, whatever the preset.
-_OWN = {op: binder for engine in _ENGINES for op, binder in engine.BINDERS.items()}
+_OWN: Mapping[str, Binder] = {
+    op: binder for engine in _ENGINES for op, binder in engine.BINDERS.items()
+}
 OWN_OPS = frozenset({"ScaledMatMul", *_OWN})
 
 

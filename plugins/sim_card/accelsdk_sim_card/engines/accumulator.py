@@ -140,7 +140,7 @@ class _Unit:
             running = store(c, spec)
         outer = np.zeros(self._shape) if spec.promote_every else None
         length = self._a.shape[0]
-        for start in range(0, length, spec.promote_every or max(length, 1)):
+        for start in range(0, max(length, 1), spec.promote_every or max(length, 1)):
             stop = min(start + (spec.promote_every or length), length)
             for chunk in _chunks(start, stop, width, spec.order == "even_odd"):
                 running = self._fuse(chunk, running)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from accelsdk.formats import Format
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import (
     Binders,
@@ -16,7 +18,7 @@ from accelsdk.kernels.kernel import (
     operand_format,
     text,
 )
-from accelsdk.numerics import block
+from accelsdk.numerics import block, codec
 from accelsdk.numerics.block import ScaleRule
 from accelsdk.numerics.rounding import Rounding
 
@@ -60,6 +62,14 @@ def bind_dequantize_block(node: Node) -> Kernel:
         return (block.dequantize_block(elements, source, scales, axis, size, target),)
 
     return dequantize
+
+
+def encode(x: Array, scales: NDArray[np.uint8], fmt: Format, axis: int, size: int) -> Array:
+    """Returns elements of ``fmt`` for given scales: ``x * 2**(127 - scale)``, rounded once."""
+    spread = np.repeat(scales, size, axis=axis)
+    spread = spread[(slice(None),) * axis + (slice(x.shape[axis]),)]
+    power = 127 - spread.astype(np.int32)
+    return codec.encode(np.ldexp(x.astype(np.float64), power), fmt)
 
 
 BINDERS: Binders = {

@@ -52,11 +52,13 @@ def multiply(a: Array, b: Array, largest: int) -> Doubles:
     length = a.shape[-1]
     block = max((1 << 24) // max(largest, 1), 1)
     if length <= block:
-        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+        single = np.asarray(np.matmul(a.astype(np.float32), b.astype(np.float32)))
+        return single.astype(np.float64)
     if length > 8 * block:  # many blocks cost more than double precision does
         return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64)))
     left, right = a.astype(np.float32), b.astype(np.float32)
-    total = np.matmul(left[..., :block], right[..., :block, :]).astype(np.float64)
+    first = np.asarray(np.matmul(left[..., :block], right[..., :block, :]))
+    total = first.astype(np.float64)
     for start in range(block, length, block):
         part = slice(start, start + block)
         total += np.matmul(left[..., part], right[..., part, :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,28 +17,35 @@ from accelsdk_sim_card.engines import accumulator
 from accelsdk_sim_card.engines.accumulator import Operand
 
 Array = NDArray[Any]
+#: Turns the codes of a format into values.
+Decoder = Callable[[Array, Format], NDArray[np.float64]]
 _NAN_SCALE = 0xFF
 _SCALE_BIAS = 127
 
 
-def bind(node: Node, spec: AccumulatorSpec) -> Kernel:
-    """Returns the kernel of a ScaledMatMul on an accumulator."""
+def decode(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Returns the values of codes, exact in float64."""
+    return codec.decode(codes, fmt, np.float64)
+
+
+def bind(node: Node, spec: AccumulatorSpec, decoder: Decoder = decode) -> Kernel:
+    """Returns the kernel of a ScaledMatMul on an accumulator, behind a decoder of codes."""
     accumulator.check(spec)
     a_format, b_format = operand_format(node, 0), operand_format(node, 1)
     target, block = format_of(node, "to"), integer(node, "block_size")
 
     def per_tensor(a: Array, b: Array, a_scale: Array, b_scale: Array) -> tuple[Array, ...]:
         sums = stacked(
-            codec.decode(a, a_format, np.float64),
-            codec.decode(b, b_format, np.float64),
+            decoder(a, a_format),
+            decoder(b, b_format),
             (a_format, b_format),
             spec,
         )
         return (codec.cast(np.asarray(sums * a_scale * b_scale), FLOAT32, target),)
 
     def per_block(a: Array, b: Array, a_scale: Array, b_scale: Array) -> tuple[Array, ...]:
-        a_values, a_powers = _scaled(a, a_format, a_scale, -1, block)
-        b_values, b_powers = _scaled(b, b_format, b_scale, -2, block)
+        a_values, a_powers = _scaled(decoder(a, a_format), a_scale, -1, block)
+        b_values, b_powers = _scaled(decoder(b, b_format), b_scale, -2, block)
         sums = stacked(a_values, b_values, (a_format, b_format), spec, (a_powers, b_powers))
         return (codec.cast(sums, FLOAT32, target),)
 
@@ -45,15 +53,13 @@ def bind(node: Node, spec: AccumulatorSpec) -> Kernel:
 
 
 def _scaled(
-    codes: Array, fmt: Format, scales: Array, axis: int, block: int
+    values: NDArray[np.float64], scales: Array, axis: int, block: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
     """Returns values, and the power of two of each; a NaN scale makes its values NaN."""
-    values = codec.decode(codes, fmt, np.float64)
     raw = np.repeat(scales.view(np.uint8), block, axis=axis)
-    length = codes.shape[axis]
+    length = values.shape[axis]
     raw = raw[..., :length] if axis == -1 else raw[..., :length, :]
-    values[raw == _NAN_SCALE] = np.nan
-    return values, raw.astype(np.int16) - np.int16(_SCALE_BIAS)
+    return np.where(raw == _NAN_SCALE, np.nan, values), raw.astype(np.int16) - np.int16(_SCALE_BIAS)
 
 
 def stacked(

@@ -30,7 +30,10 @@ class Windows:
         self._padded = any(pads)
         taps = zip(self.w_shape[2:], dilations, strict=True)
         self._reach = tuple((kernel - 1) * dilation + 1 for kernel, dilation in taps)
-        self._steps = (..., *(slice(None, None, step) for step in (*strides, *dilations)))
+        self._steps: tuple[Any, ...] = (
+            ...,
+            *(slice(None, None, step) for step in (*strides, *dilations)),
+        )
 
     @property
     def empty(self) -> bool:
@@ -45,7 +48,8 @@ class Windows:
         found = found.reshape(x.shape[0], self.group, -1, *found.shape[2:])
         places = tuple(range(3, 3 + self.rank))
         taps = tuple(range(3 + self.rank, 3 + 2 * self.rank))
-        return found.transpose(1, 0, *places, 2, *taps).reshape(self.group, -1, self.depth)
+        ordered = found.transpose(1, 0, *places, 2, *taps)
+        return np.asarray(ordered.reshape(self.group, -1, self.depth))
 
     def weights(self, w: Array) -> Array:
         """Returns ``[group, depth, channels of the group]``."""

@@ -1,0 +1,153 @@
+"""The matrix engine, under each preset, gives the bits that real units gave."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accelsdk import formats
+from accelsdk.errors import Unimplemented
+from accelsdk.numerics import accumulate, codec
+from accelsdk_sim_card.engines import accumulator
+from accelsdk_sim_card.engines.accumulator import Operand
+from accelsdk_sim_card.engines.presets import CARD, PRESETS
+
+DATA = Path(__file__).parents[2] / "data" / "tensor_cores"
+#: Which preset stands for which unit.
+UNITS = {
+    "V100": "v100",
+    "A100": "a100",
+    "A2": "a100",
+    "Ada": "ada",
+    "L40S": "ada",
+    "H100": "h100",
+    "H200": "h100",
+    "B200": "b200",
+}
+SETS = sorted(path.stem for path in DATA.glob("*.npz"))
+
+
+def _values(codes, name):
+    """Returns float64 values and the format whose exponent fields they have."""
+    if name == "tf32":
+        return codes.view(np.float32).astype(np.float64), formats.FLOAT32
+    fmt = formats.by_name(name.lower())
+    return codec.decode(codes.view(fmt.dtype), fmt, np.float64), fmt
+
+
+def _spec(unit, name):
+    preset = PRESETS[UNITS[unit]]
+    if name.startswith("E"):
+        return preset.narrow
+    return preset.tf32 if name == "tf32" else preset.half
+
+
+def _row_by_row(a, b, fmt, spec, c):
+    """One dot product a row, through the engine: the diagonal of small products."""
+    found = np.empty(len(a), np.float32)
+    for start in range(0, len(a), 50):
+        part = slice(start, start + 50)
+        left, right = Operand.of(a[part], fmt), Operand.of(b[part].T.copy(), fmt)
+        addend = None if c is None else np.broadcast_to(c[part], (len(a[part]),) * 2)
+        found[part] = np.diagonal(accumulator.contract(left, right, spec, addend))
+    return found
+
+
+def test_all_32_sets_are_there():
+    assert len(SETS) == 32
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_preset_gives_the_measured_bits(name):
+    unit, kind = name.split("_")
+    data = np.load(DATA / f"{name}.npz")
+    (a, fmt), (b, _) = _values(data["a"], kind), _values(data["b"], kind)
+    # The stored FP8 results of Hopper were taken without the addend.
+    without = unit in ("H100", "H200") and kind.startswith("E")
+    c = None if without else data["c"].view(np.float32)
+    got = _row_by_row(a, b, fmt, _spec(unit, kind), c)
+    wrong = int((got.view(np.uint32) != data["d_fp32"]).sum())
+    assert wrong == 0
+
+
+@pytest.mark.parametrize("name", ["Ada_E4M3", "V100_fp16", "H100_bf16"])
+def test_the_measurements_tell_one_alignment_bit(name):
+    unit, kind = name.split("_")
+    data = np.load(DATA / f"{name}.npz")
+    (a, fmt), (b, _) = _values(data["a"], kind), _values(data["b"], kind)
+    spec = _spec(unit, kind)
+    other = replace(spec, align_bits=spec.align_bits - 1)
+    got = _row_by_row(a, b, fmt, other, data["c"].view(np.float32))
+    assert (got.view(np.uint32) != data["d_fp32"]).sum() > 50
+
+
+MODELS = [
+    *(preset.narrow for preset in PRESETS.values()),
+    *(preset.half for preset in PRESETS.values() if preset.half),
+    accumulate.EXACT,
+    replace(accumulate.EXACT, width=7, store_rounding="rz"),
+    replace(CARD, order="even_odd", width=4, align_rounding="rne", store_rounding="rd"),
+    replace(CARD, promote_every=40, promote_bits=24, width=16, significand_bits=14),
+    replace(CARD, product_bits=5, subnormals_out="flush", align_rounding="ru"),
+    replace(CARD, overflow="saturate", store_rounding="ru", addend="initial"),
+]
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=range(len(MODELS)))
+@pytest.mark.parametrize("depth", [0, 1, 5, 33, 70])
+@pytest.mark.parametrize(
+    "fmt",
+    [formats.E4M3, formats.E5M2, formats.E2M1, formats.FLOAT16, formats.BFLOAT16],
+    ids=str,
+)
+def test_the_engine_equals_the_scalar_model(spec, depth, fmt):
+    rng = np.random.default_rng(depth)
+    store = np.dtype(f"u{max(fmt.bits // 8, 1)}")
+
+    def draw(*shape):
+        codes = rng.integers(0, 1 << fmt.bits, shape).astype(store)
+        values = codec.decode(codes.view(fmt.dtype), fmt, np.float64)
+        return np.nan_to_num(values, nan=1.0, posinf=2.0, neginf=3.0)
+
+    a, b = draw(3, depth), draw(depth, 4)
+    c = rng.standard_normal((3, 4)).astype(np.float32) if depth != 33 else None
+    got = accumulator.contract(Operand.of(a, fmt), Operand.of(b, fmt), spec, c)
+    for (i, j), value in np.ndenumerate(got):
+        addend = 0.0 if c is None else float(c[i, j])
+        want = accumulate.dot(a[i], b[:, j], addend, spec, a_fmt=fmt, b_fmt=fmt)
+        with np.errstate(over="ignore"):
+            np.testing.assert_equal(value, np.float32(want))
+
+
+def test_special_operands_follow_ieee():
+    fmt = formats.E5M2
+    a = np.array([[np.inf, 1.0], [np.nan, 1.0], [np.inf, -np.inf], [0.0, 1.0]])
+    b = np.array([[1.0], [1.0]])
+    got = accumulator.contract(Operand.of(a, fmt), Operand.of(b, fmt), CARD)[:, 0]
+    np.testing.assert_array_equal(got, np.array([np.inf, np.nan, np.nan, 1.0], np.float32))
+
+
+def test_an_accumulator_that_cannot_be_built_is_refused():
+    with pytest.raises(Unimplemented, match="claim width"):
+        accumulator.check(replace(CARD, tree="pairwise"))
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Conv"])
+def test_a_preset_reaches_the_ops_and_the_datasheet(rigs, op):
+    rig = rigs(preset="h100")
+    spec = rig.backend.datasheet(rig.target).contraction(op, "float16", "float16", "float16")
+    assert spec is PRESETS["h100"].half
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((2, 40)).astype(np.float16)
+    b = rng.standard_normal((40, 3)).astype(np.float16)
+    if op == "MatMul":
+        (got,) = rig.op(op, a, b)
+    else:
+        geometry = {"strides": (1,), "pads": (0, 0), "dilations": (1,), "group": 1}
+        (got,) = rig.op(op, a[:, :, None], b.T[:, :, None].copy(), **geometry)
+        got = got[:, :, 0]
+    for (i, j), value in np.ndenumerate(got):
+        fmt = formats.FLOAT16
+        want = accumulate.dot(a[i], b[:, j], 0.0, spec, a_fmt=fmt, b_fmt=fmt)
+        assert value == np.float16(want)
