@@ -149,11 +149,9 @@ def _load(source: Source) -> tuple[onnx.ModelProto, Origin]:
             if stat.st_size == 0:
                 raise ModelError(f"{str(path)!r} is empty", remedy="export or copy it again")
             origin = Origin(path, None, (stat.st_size, stat.st_mtime_ns))
-            with (
-                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-                memoryview(mapped) as view,
-            ):
-                return _parse(view, origin)
+            # Not closed by hand: the traceback of a refusal still holds views of it.
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return _parse(memoryview(mapped), origin)
     except FileNotFoundError:
         raise NotFound(f"there is no model file {str(path)!r}", remedy="check the path") from None
     except (OSError, ValueError) as error:

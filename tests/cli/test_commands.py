@@ -1,0 +1,195 @@
+"""The commands on real plugins and a small model: outputs, files, messages, exit codes."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from accelsdk.cli import main as cli
+
+PLUGINS = ["reference_cpu", "sim_card"]
+
+
+def save_model(path, nodes, inputs, outputs, initializers=()):
+    graph = helper.make_graph(nodes, "small", inputs, outputs, list(initializers))
+    opset = [helper.make_opsetid("", 21)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+
+
+def tensor(name, shape, kind=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """y = relu(x @ w), with an open batch dimension; w is the identity times two."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3, 3], np.eye(3, dtype="f4").ravel() * 2)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["xw"], name="mm"),
+        helper.make_node("Relu", ["xw"], ["y"], name="act"),
+    ]
+    path = tmp_path / "small.onnx"
+    save_model(path, nodes, [tensor("x", ["n", 3])], [tensor("y", ["n", 3])], [weights])
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line; returns exit code, standard output, standard error."""
+
+    def call(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_run_reads_npz_and_writes_npz(model, run, plugin, tmp_path):
+    feeds, results = tmp_path / "feeds.npz", tmp_path / "results.npz"
+    x = np.array([[1, -2, 3]], np.float32)
+    np.savez(feeds, x=x)
+    code, out, _ = run("run", model, "-p", plugin, "-i", feeds, "-O", results)
+    assert code == cli.OK
+    with np.load(results) as archive:
+        np.testing.assert_array_equal(archive["y"], [[2, 0, 6]])
+    assert "MatMul" in out
+    assert "slowest first" in out
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_compiled_program_gives_the_same_bits(model, run, plugin, tmp_path):
+    feeds = tmp_path / "feeds.npz"
+    np.savez(feeds, x=np.random.default_rng(3).standard_normal((4, 3), np.float32))
+    assert run("compile", model, "-p", plugin, "-s", "x=4,3", "-O", "small.accel")[0] == cli.OK
+    assert run("run", "small.accel", "-p", plugin, "-i", feeds, "-O", "a.npz")[0] == cli.OK
+    assert run("run", model, "-p", plugin, "-i", feeds, "-O", "b.npz")[0] == cli.OK
+    with np.load("a.npz") as a, np.load("b.npz") as b:
+        assert a["y"].tobytes() == b["y"].tobytes()
+
+
+def test_program_of_another_backend_is_refused(model, run):
+    run("compile", model, "-p", "sim_card", "-s", "x=1,3", "-O", "small.accel")
+    code, _, err = run("run", "small.accel", "-p", "reference_cpu", "--random", "1")
+    assert code == cli.COULD_NOT_RUN
+    assert "sim_card" in err
+
+
+def test_random_feeds_are_repeatable(model, run):
+    for name in ("a.npz", "b.npz"):
+        assert run("run", model, "--random", "7", "-s", "x=2,3", "-O", name)[0] == cli.OK
+    with np.load("a.npz") as a, np.load("b.npz") as b:
+        assert a["y"].tobytes() == b["y"].tobytes()
+
+
+def test_explain_shows_ops_and_totals(model, run):
+    code, out, _ = run("explain", model, "-p", "sim_card", "-s", "x=1,3")
+    assert code == cli.OK
+    for part in ("MatMul", "Relu", "native", "2 nodes", "float32[1,3]"):
+        assert part in out
+
+
+def test_plugins_and_devices(run):
+    code, out, _ = run("plugins")
+    assert code == cli.OK
+    for name in PLUGINS:
+        assert name in out
+    code, out, _ = run("devices", "-p", "sim_card")
+    assert code == cli.OK
+    assert out.count("SimCard") == 6
+    code, out, _ = run("plugins", "sim_card")
+    assert code == cli.OK
+    assert "defect" in out
+
+
+def test_doctor_passes_and_fails(run):
+    assert run("doctor", "-p", "reference_cpu")[0] == cli.OK
+    code, out, _ = run("doctor", "-p", "sim_card", "-o", "fault=device_loss")
+    assert code == cli.BAD
+    assert "FAIL" in out
+
+
+BAD_CALLS = [
+    (["run", "absent.onnx"], cli.USAGE, "absent.onnx"),
+    (["run", "."], cli.USAGE, "folder"),
+    (["run", "small.onnx", "-p", "sim_crad"], cli.USAGE, "sim_card"),
+    (["run", "small.onnx", "--random", "1"], cli.USAGE, "--shape x="),
+    (["run", "small.onnx", "-s", "x=1,3"], cli.USAGE, "--input"),
+    (["run", "small.onnx", "-s", "x=one"], cli.USAGE, "x=one"),
+    (["run", "small.onnx", "-s", "z=1,3", "--random", "1"], cli.USAGE, "z"),
+    (["run", "small.onnx", "-i", "absent.npz"], cli.USAGE, "absent.npz"),
+    (["run", "small.onnx", "-i", "small.onnx"], cli.USAGE, "npz"),
+    (["run", "small.onnx", "-o", "frob=1", "--random", "1"], cli.USAGE, "frob"),
+    (["run", "small.onnx", "-o", "frob", "--random", "1"], cli.USAGE, "NAME=VALUE"),
+    (["run", "small.onnx", "-p", "sim_card", "-o", "count=many"], cli.USAGE, "count"),
+    (["run", "small.onnx", "--random", "1", "-s", "x=1,3", "--device", "9"], cli.USAGE, "9"),
+    (["run", "small.onnx", "--random", "1", "-s", "x=1,3", "-O", "no/such/a.npz"], 3, "no/such"),
+    (["compile", "small.onnx", "-s", "x=1,3", "-O", "no/such/a.accel"], cli.USAGE, "no/such"),
+    (["explain", "small.onnx", "-s", "x=1,4"], cli.USAGE, "[1, 4]"),
+    (["plugins", "nobody"], cli.USAGE, "nobody"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "named"), BAD_CALLS, ids=lambda part: str(part)[:60])
+@pytest.mark.usefixtures("model")
+def test_bad_calls_name_the_thing(run, arguments, code, named):
+    got, _, err = run(*arguments)
+    assert err.startswith("error: ")
+    assert named in err
+    assert got == code
+
+
+def test_wrong_feeds_list_the_inputs(model, run, tmp_path):
+    feeds = tmp_path / "feeds.npz"
+    for arrays, named in [
+        ({"y": np.zeros((1, 3), "f4")}, "no input 'y'"),
+        ({"x": np.zeros((1, 3), "f8")}, "float64"),
+    ]:
+        np.savez(feeds, **arrays)
+        code, _, err = run("run", model, "-i", feeds, "-s", "x=1,3")
+        assert code == cli.USAGE
+        assert named in err
+        assert "inputs are x" in err or "wants float32[1,3]" in err
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 100])
+def test_truncated_model_is_one_message(model, run, keep):
+    model.write_bytes(model.read_bytes()[:keep])
+    code, _, err = run("run", model, "--random", "1", "-s", "x=1,3")
+    assert code == cli.USAGE
+    assert "small.onnx" in err
+
+
+def test_unknown_op_is_named(run, tmp_path):
+    path = tmp_path / "odd.onnx"
+    node = helper.make_node("Frobnicate", ["x"], ["y"], name="odd_one", domain="com.acme")
+    save_model(path, [node], [tensor("x", [1])], [tensor("y", [1])])
+    code, _, err = run("run", path, "--random", "1")
+    assert code in (cli.USAGE, cli.COULD_NOT_RUN)
+    assert "Frobnicate" in err
+    assert "odd_one" in err
+
+
+def test_full_device_gives_the_numbers(model, run):
+    code, _, err = run(
+        "run", model, "-p", "sim_card", "-o", "memory_bytes=4096", "--random", "1", "-s",
+        "x=4096,3",
+    )  # fmt: skip
+    assert code == cli.COULD_NOT_RUN
+    assert "out of device memory" in err
+    assert "free" in err
+
+
+def test_truncated_program_is_refused(model, run, tmp_path):
+    run("compile", model, "-s", "x=1,3", "-O", "small.accel")
+    program = tmp_path / "small.accel"
+    whole = program.read_bytes()
+    for keep in (9, len(whole) // 2, len(whole) - 1):
+        program.write_bytes(whole[:keep])
+        code, _, err = run("run", program, "--random", "1")
+        assert code == cli.COULD_NOT_RUN
+        assert "error: " in err
