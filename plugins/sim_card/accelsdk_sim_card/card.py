@@ -113,7 +113,9 @@ class Card:
         self.ordinal = ordinal
         self.id = pci_address(ordinal)
         self.profile = settings.profile
-        self.memory = DeviceMemory(self.profile.memory_bytes, self.profile.alignment, self.id)
+        self.memory = DeviceMemory(
+            self.profile.memory_bytes, self.profile.alignment, self.id, ordinal
+        )
         self.epoch = 0
         self._health = Health(state=HealthState.OK)
         self._error: AccelError | None = None

@@ -24,7 +24,7 @@ UNINITIALISED = 0xCD
 #: What memory holds after `free`.
 FREED = 0xDD
 
-_SLOT_BITS = 32
+_SLOT_BITS, _SPACE_BITS = 32, 16
 _SLOT_MASK = (1 << _SLOT_BITS) - 1
 
 Bytes = NDArray[np.uint8]
@@ -96,12 +96,14 @@ class DeviceMemory:
         capacity: Bytes.
         granularity: Allocations are rounded up to this many bytes.
         device: Identity of the card, for messages.
+        space: Number of the card: handles of different cards differ.
     """
 
-    def __init__(self, capacity: int, granularity: int, device: str) -> None:
+    def __init__(self, capacity: int, granularity: int, device: str, space: int = 0) -> None:
         self.capacity = capacity
         self.device = device
         self._granularity = granularity
+        self._space = space
         self._free = FreeList(capacity)
         self._live: dict[int, Allocation] = {}
         self._generation = 0
@@ -151,7 +153,7 @@ class DeviceMemory:
             slot = self._spare_slots.pop()
         else:
             slot, self._slots = self._slots, self._slots + 1
-        return self._generation << _SLOT_BITS | slot
+        return (self._generation << _SPACE_BITS | self._space) << _SLOT_BITS | slot
 
     def free(self, handle: int) -> None:
         """Releases an allocation; its bytes are poisoned first.
@@ -202,7 +204,8 @@ class DeviceMemory:
         found = self._live.get(handle)
         if found is not None:
             return found
-        known = isinstance(handle, int) and 0 < handle >> _SLOT_BITS <= self._generation
+        generation, space = divmod(handle >> _SLOT_BITS, 1 << _SPACE_BITS)
+        known = space == self._space and 0 < generation <= self._generation
         what = "freed memory (use after free)" if known else "memory that was never allocated"
         raise DeviceFault(
             f"access to {what}, handle {handle!r}",
