@@ -258,6 +258,10 @@ def cast(
 
     Returns:
         A new array of the same shape in ``target.dtype``.
+
+    Raises:
+        InvalidArgument: ``x`` does not hold ``source``, or 64-bit integers are to go to float64
+            by another rounding than nearest even.
     """
     x = np.asarray(x)
     if x.dtype != source.dtype:
@@ -271,6 +275,8 @@ def cast(
     whole = source.is_integer or source.kind is Kind.BOOL
     if whole and target.is_integer:
         return _wrap(x, target)
+    if whole and target is FLOAT64:
+        return _to_float64(x, rounding)
     values = _integers_as_floats(x) if whole else _as_floats(x, source)
     if target.kind is Kind.BOOL:
         return np.asarray(values != 0)
@@ -285,6 +291,14 @@ def cast(
 
 def _as_floats(x: NDArray[Any], source: Format) -> NDArray[Any]:
     return x if source in _FLOAT_INPUTS else decode(x, source)
+
+
+def _to_float64(x: NDArray[Any], rounding: Rounding) -> NDArray[np.float64]:
+    if x.dtype.itemsize == 8 and rounding is not Rounding.NEAREST_EVEN:
+        raise InvalidArgument(
+            f"64-bit integers do not round {rounding} to float64", remedy="use nearest_even"
+        )
+    return x.astype(np.float64)
 
 
 def _integers_as_floats(x: NDArray[Any]) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ def quantize_rows(table: NDArray[np.float32], bits: int = 8) -> NDArray[np.uint8
 def _pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     per_byte = 8 // bits
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % per_byte)))
-    lanes = padded.reshape(codes.shape[0], -1, per_byte)
+    lanes = padded.reshape(codes.shape[0], padded.shape[1] // per_byte, per_byte)
     packed = np.zeros(lanes.shape[:2], np.uint8)
     for lane in range(per_byte):
         packed |= lanes[:, :, lane] << np.uint8(lane * bits)
@@ -114,7 +114,7 @@ def _unpack(packed: NDArray[np.uint8], dim: int, bits: int) -> NDArray[np.uint8]
         return packed
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     lanes = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-    return lanes.reshape(*packed.shape[:-1], -1)[..., :dim]
+    return lanes.reshape(*packed.shape[:-1], packed.shape[-1] * len(shifts))[..., :dim]
 
 
 def dequantize_rows(rows: NDArray[np.uint8], dim: int, bits: int = 8) -> NDArray[np.float32]:
