@@ -6,7 +6,7 @@ Layout of the file (all integers little endian)::
     u32       format version
     u32       length of the structure
     u64       length of the constants
-    32 bytes  SHA-256 of the structure
+    32 bytes  SHA-256 of all the above and the structure
     structure canonical JSON: values, nodes, and each constant's place, length and SHA-256;
               blanks up to a multiple of 64 bytes
     constants packed contents, each at a multiple of 64 bytes from the start of the file
@@ -41,6 +41,7 @@ from accelsdk.numerics.codec import from_bytes
 #: Version of the format; a reader refuses a newer one.
 VERSION: Final = 1
 MAGIC: Final = b"ACCELGR\0"
+_FIELDS = struct.Struct("<8sIIQ")
 _HEADER = struct.Struct("<8sIIQ32s")
 _ALIGNMENT = 64
 
@@ -80,7 +81,8 @@ def chunks(graph: Graph) -> Iterator[bytes | memoryview]:
     body = _canonical(described)
     # Blanks after the JSON bring the constants to an aligned place in the file.
     body += b" " * (_aligned(_HEADER.size + len(body)) - _HEADER.size - len(body))
-    yield _HEADER.pack(MAGIC, VERSION, len(body), offset, hashlib.sha256(body).digest())
+    fields = _FIELDS.pack(MAGIC, VERSION, len(body), offset)
+    yield fields + hashlib.sha256(fields + body).digest()
     yield body
     for constant in graph.constants:
         yield from constant.chunks()
@@ -215,6 +217,7 @@ def load_file(path: str | os.PathLike[str], offset: int = 0) -> Graph:
 class _Header:
     """The fixed part in front of the structure."""
 
+    fields: bytes
     length: int
     constants: int
     sha256: bytes
@@ -231,7 +234,7 @@ class _Header:
                 f"the graph has format version {version}; this accelsdk reads up to {VERSION}",
                 remedy="update accelsdk, or write the graph with this version",
             )
-        return cls(length, constants, sha256)
+        return cls(bytes(head[: _FIELDS.size]), length, constants, sha256)
 
     def check_size(self, nbytes: int) -> None:
         needed = _HEADER.size + self.length + self.constants
@@ -239,7 +242,7 @@ class _Header:
             raise _cut_short(nbytes, needed)
 
     def structure(self, body: memoryview) -> dict[str, Any]:
-        if hashlib.sha256(body).digest() != self.sha256:
+        if hashlib.sha256(self.fields + bytes(body)).digest() != self.sha256:
             raise DataLoss(
                 "the structure of the graph is corrupt: its digest differs",
                 remedy="write or transfer the file again",
