@@ -41,7 +41,7 @@ def for_blas(x: NDArray[Any]) -> NDArray[Any]:
 
 def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Multiplies float matrices (stacks broadcast) through BLAS, in their own dtype."""
-    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
+    if a.ndim > 2 and b.ndim == 2 and a.size and a.flags.c_contiguous:
         # One product of many rows instead of many products of few.
         rows = np.matmul(a.reshape(-1, a.shape[-1]), for_blas(b))
         return np.asarray(rows).reshape(*a.shape[:-1], b.shape[-1])

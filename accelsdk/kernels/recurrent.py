@@ -193,7 +193,7 @@ def _recurrent(make: Callable[[Node], Cell], defaults: Sequence[str], states: in
                     _initial(given, d, batch_first, (batch, hidden)) for given in (h, c)[:states]
                 )
                 rows = np.matmul(x.reshape(-1, x.shape[2]), w[d].T).astype(np.float64)
-                shares = (rows + input_bias).reshape(*x.shape[:2], -1)
+                shares = (rows + input_bias).reshape(*x.shape[:2], w.shape[1])
                 last = _loop(shares, step, start, lengths, name == "reverse", outputs[:, d])
                 for k, state in enumerate(last):
                     finals[k, d] = state

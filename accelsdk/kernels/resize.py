@@ -25,6 +25,9 @@ from accelsdk.kernels.kernel import (
 
 Float64 = NDArray[np.float64]
 
+#: Steps per source element to which coordinates are rounded.
+_GRID = 2.0**30
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -98,6 +101,8 @@ def _plan_axis(node: Node, axis: int) -> Axis:
     crop = (roi[axis], roi[axis + len(roi) // 2]) if roi else (0.0, 1.0)
     transform = text(node, "coordinate_transformation_mode")
     x = _coordinates(transform, source, result, scale, crop)
+    # What is a whole number in exact arithmetic must be one here: it decides floor and ceil.
+    x = np.rint(x * _GRID) / _GRID
     cropped = transform == "tf_crop_and_resize"
     outside = (x < 0) | (x > source - 1) if cropped else None
     mode = text(node, "mode")
