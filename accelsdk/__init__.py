@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Unimplemented,
         UnsupportedGraph,
     )
+    from accelsdk.formats import by_name
     from accelsdk.graph.graph import Graph
     from accelsdk.graph.types import TensorType
     from accelsdk.runtime.binding import IoBinding
@@ -82,6 +83,7 @@ _HOMES = {
     "Unavailable": _ERRORS,
     "Unimplemented": _ERRORS,
     "UnsupportedGraph": _ERRORS,
+    "by_name": "accelsdk.formats",
     "connect": "accelsdk.runtime.client",
     "open_program": "accelsdk.runtime.client",
 }
@@ -121,6 +123,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "UnsupportedGraph",
+    "by_name",
     "connect",
     "open_program",
 ]

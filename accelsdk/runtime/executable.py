@@ -238,6 +238,11 @@ class LoadedExecutable:
             )
         return residence
 
+    @property
+    def alive(self) -> bool:
+        """Whether the program is on its device: not deleted, and no reset since."""
+        return self._loaded is not None and self._generation == self.device.generation
+
     def delete(self) -> None:
         """Gives the program up; work in flight keeps it until it completes."""
         self._loaded = None
@@ -282,14 +287,14 @@ class LoadedExecutable:
         Raises:
             InvalidArgument: Number, type, layout or device of the buffers is wrong.
             FailedPrecondition: A buffer or the program was deleted, or the device reset.
-            Unimplemented: ``profile`` is asked of a target that lacks ``profiling``.
+            Unimplemented: ``profile`` is asked of a target with neither ``profiling`` nor queues.
             DeviceFault: The device has failed and was not reset.
             DeadlineExceeded: ``timeout`` is over; the work goes on.
         """
         residence = self.residence
         device = self.device
         check_buffers("input", self.inputs, arguments, device)
-        if options.profile:
+        if options.profile and Capability.QUEUES not in device.capabilities:
             device.require(Capability.PROFILING)
         if options.cancel is not None:
             options.cancel.check()

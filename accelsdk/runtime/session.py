@@ -1,0 +1,267 @@
+"""Inference sessions: arrays in, arrays out, called as ONNX Runtime's are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.backend.info import Options
+from accelsdk.backend.program_file import is_program
+from accelsdk.errors import InvalidArgument
+from accelsdk.formats import BFLOAT16, Format
+from accelsdk.graph.graph import Graph
+from accelsdk.graph.types import Shape
+from accelsdk.runtime.client import Client, connect, open_program
+from accelsdk.runtime.executable import FAMILY, Executable
+from accelsdk.runtime.resident import Resident
+
+if TYPE_CHECKING:
+    from accelsdk.compiler.importer_signature import Argument
+
+#: What a session takes: an ONNX model, a compiled program, or a graph.
+Source = Graph | Executable | str | os.PathLike[str] | bytes
+
+#: ONNX's own spelling of the types whose name is not NumPy's.
+_ONNX_NAMES = {"float32": "float", "float64": "double", BFLOAT16.name: "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeArg:
+    """One input or output of a model.
+
+    Attributes:
+        name: As in the model.
+        shape: One entry a dimension: an extent, or the name of one that is open, or None.
+        type: As ONNX Runtime spells it, such as ``"tensor(float)"``.
+        format: Number format of the elements.
+    """
+
+    name: str
+    shape: list[int | str | None] | None
+    type: str
+    format: Format
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.name}: {self.format}"
+        extents = ",".join("?" if extent is None else str(extent) for extent in self.shape)
+        return f"{self.name}: {self.format}[{extents}]"
+
+
+class InferenceSession:
+    """A model on one device, run with NumPy arrays. Thread-safe: runs are one at a time.
+
+    A model with open dimensions is compiled again for each new set of input shapes; the
+    newest few are kept, and share their weights on the device.
+
+    Args:
+        source: Path or bytes of an ONNX model or of a compiled program; or a graph; or what
+            `Client.compile` made.
+        backend: Name of the backend; or a client, which the session then does not close.
+        options: Options of the backend.
+        device: Position or identity of the device.
+        input_shapes: Shapes of inputs whose own are not fixed, to compile now rather than
+            at the first run.
+
+    Raises:
+        NotFound: There is no such file, backend, device or option.
+        ModelError: The model is corrupt.
+        UnsupportedGraph: The backend refuses nodes; every reason is listed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        backend: str | Client = "reference_cpu",
+        options: Options | None = None,
+        *,
+        device: int | str = 0,
+        input_shapes: Mapping[str, Shape] | None = None,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._residents: dict[tuple[Shape, ...], Resident] = {}
+        self._root: Executable | None = None
+        self._model: Graph | Path | bytes | None = None
+        self._owned = isinstance(backend, str)
+        self._client = connect(backend, options) if isinstance(backend, str) else backend
+        try:
+            self._device = self._client.device(device)
+            self._inputs, self._outputs = self._open(source)
+            open_shape = any(_is_open(argument) for argument in self._inputs)
+            if input_shapes is not None or not open_shape:
+                self._compile_now(input_shapes or {})
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<InferenceSession on {self._device!r}>"
+
+    def __enter__(self) -> InferenceSession:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the device memory back, and the client if it is the session's own."""
+        with self._lock:
+            for resident in self._residents.values():
+                resident.delete()
+            self._residents.clear()
+        if self._owned:
+            self._client.close()
+
+    # -- what the model takes --------------------------------------------------------------
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Returns the inputs, in order."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Returns the outputs, in order."""
+        return list(self._outputs)
+
+    def _open(self, source: Source) -> tuple[list[NodeArg], list[NodeArg]]:
+        if isinstance(source, Graph):
+            self._model = source
+            return (
+                [_node_arg(v.name, v.format, v.shape) for v in source.inputs],
+                [_node_arg(v.name, v.format, v.shape) for v in source.outputs],
+            )
+        if not isinstance(source, Executable):
+            if not is_program(source):
+                return self._open_model(source if isinstance(source, bytes) else Path(source))
+            source = open_program(source)
+        self._root = source
+        return (
+            [_node_arg(s.name, s.type.format, s.type.shape) for s in source.inputs],
+            [_node_arg(s.name, s.type.format, s.type.shape) for s in source.outputs],
+        )
+
+    def _open_model(self, model: Path | bytes) -> tuple[list[NodeArg], list[NodeArg]]:
+        from accelsdk.compiler.importer_signature import signature  # reads ONNX: late
+
+        self._model = model
+        inputs, outputs = signature(model)
+        return [_declared(a) for a in inputs], [_declared(a) for a in outputs]
+
+    # -- running ---------------------------------------------------------------------------
+
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Runs the model once and returns new arrays.
+
+        Args:
+            output_names: Which outputs, in which order; None takes all, in the model's.
+            feeds: One array an input, by name.
+
+        Raises:
+            InvalidArgument: A feed is missing, unknown, or of a wrong shape or dtype; or there
+                is no such output. The message names it and lists what there is.
+        """
+        arrays = self._arrays(feeds)
+        wanted = self._positions(output_names)
+        with self._lock:
+            outputs = self._resident(tuple(a.shape for a in arrays)).run(arrays)
+        return outputs if wanted is None else [outputs[index] for index in wanted]
+
+    def _arrays(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        if feeds.keys() != {argument.name for argument in self._inputs}:
+            self._refuse_names(feeds)
+        arrays = []
+        for argument in self._inputs:
+            array = np.asarray(feeds[argument.name])
+            if array.dtype != argument.format.dtype or not _fits(array.shape, argument.shape):
+                raise InvalidArgument(
+                    f"feed {argument.name!r} is {array.dtype}"
+                    f"[{','.join(map(str, array.shape))}]; the model takes {argument}",
+                    remedy=f"convert it to {argument.format.dtype} of that shape",
+                )
+            arrays.append(array)
+        return arrays
+
+    def _refuse_names(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        names = [argument.name for argument in self._inputs]
+        unknown = [f"no input {name!r}" for name in feeds if name not in names]
+        missing = [f"input {name!r} is missing" for name in names if name not in feeds]
+        raise InvalidArgument(
+            "; ".join((*unknown, *missing)),
+            remedy="the model takes " + (", ".join(map(str, self._inputs)) or "nothing"),
+        )
+
+    def _positions(self, output_names: Sequence[str] | None) -> list[int] | None:
+        if output_names is None:
+            return None
+        positions = {argument.name: index for index, argument in enumerate(self._outputs)}
+        for name in output_names:
+            if name not in positions:
+                raise InvalidArgument(
+                    f"no output {name!r}", remedy="the model gives " + ", ".join(positions)
+                )
+        return [positions[name] for name in output_names]
+
+    # -- programs --------------------------------------------------------------------------
+
+    def _compile_now(self, shapes: Mapping[str, Shape]) -> None:
+        fixed = [tuple(shapes.get(a.name, a.shape or ())) for a in self._inputs]
+        for argument, shape in zip(self._inputs, fixed, strict=True):
+            if not all(isinstance(extent, int) for extent in shape):
+                raise InvalidArgument(
+                    f"input {argument} has open dimensions", remedy="give them in input_shapes"
+                )
+        self._resident(tuple(tuple(int(e) for e in shape if e is not None) for shape in fixed))
+
+    def _resident(self, shapes: tuple[Shape, ...]) -> Resident:
+        """Returns the program for these input shapes, on the device."""
+        resident = self._residents.pop(shapes, None)
+        if resident is None or not resident.usable:
+            named = {a.name: s for a, s in zip(self._inputs, shapes, strict=True)}
+            newest = next(reversed(self._residents.values()), None)
+            executable = self._executable(named)
+            share = newest.loaded if newest is not None and newest.usable else None
+            resident = Resident(self._client.load(executable, self._device, share=share))
+        self._residents[shapes] = resident
+        if len(self._residents) > FAMILY:
+            self._residents.pop(next(iter(self._residents))).delete()
+        return resident
+
+    def _executable(self, shapes: Mapping[str, Shape]) -> Executable:
+        if self._root is not None:
+            return self._root.specialise(shapes)
+        if self._model is None:
+            raise InvalidArgument("the session has no model")
+        given = None if isinstance(self._model, Graph) else shapes
+        target = self._device.info.target
+        return self._client.compile(self._model, target=target, input_shapes=given)
+
+
+def _fits(shape: Shape, declared: list[int | str | None] | None) -> bool:
+    if declared is None:
+        return True
+    return len(shape) == len(declared) and all(
+        not isinstance(wanted, int) or wanted == extent
+        for extent, wanted in zip(shape, declared, strict=True)
+    )
+
+
+def _is_open(argument: NodeArg) -> bool:
+    return argument.shape is None or not all(isinstance(e, int) for e in argument.shape)
+
+
+def _declared(argument: Argument) -> NodeArg:
+    return _node_arg(argument.name, argument.format, argument.shape)
+
+
+def _node_arg(name: str, format: Format, shape: Sequence[int | str | None] | None) -> NodeArg:
+    spelled = _ONNX_NAMES.get(format.name, format.name.replace("_", ""))
+    listed = None if shape is None else list(shape)
+    return NodeArg(name, listed, f"tensor({spelled})", format)
