@@ -20,7 +20,7 @@ from accelsdk.backend.info import (
     Target,
     Threading,
 )
-from accelsdk.backend.program import ConstantPacker, Program, ProgramHeader, TensorSpec
+from accelsdk.backend.program import ConstantPacker, Program, ProgramHeader
 from accelsdk.errors import Unavailable
 from accelsdk.formats import FLOAT64
 from accelsdk.graph import serialize
@@ -28,12 +28,13 @@ from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.ops import TABLE
 from accelsdk.graph.types import TensorType
 from accelsdk.kernels import api as kernels
-from accelsdk_sim_card import arithmetic, code, datasheet, settings
+from accelsdk_sim_card import arithmetic, datasheet, settings
 from accelsdk_sim_card.arithmetic import preset_of
 from accelsdk_sim_card.card import pci_address
 from accelsdk_sim_card.driver import SimDriver
 from accelsdk_sim_card.host import HOSTS
 from accelsdk_sim_card.profile import Profile
+from accelsdk_sim_card.workspace import workspace_bytes
 
 _INFO = BackendInfo(
     name="sim_card",
@@ -108,23 +109,16 @@ class SimCard(Backend):
         self, graph: Graph, target: Target, options: Options, pack: ConstantPacker
     ) -> Program:
         """Compiles a graph: structure in the code, constants in the manifest."""
-        constants = tuple(pack.graph_constant(constant) for constant in graph.constants)
-        inputs = tuple(TensorSpec(name=v.name, type=v.type) for v in graph.inputs)
-        outputs = tuple(TensorSpec(name=v.name, type=v.type) for v in graph.outputs)
-        header = ProgramHeader(
-            backend=_INFO.name,
-            backend_version=_INFO.version,
-            api_version=_INFO.api_version,
-            target=target.name,
-            target_options=target.options,
-            graph_digest=serialize.digest(graph),
-            inputs=inputs,
-            outputs=outputs,
-            aliases=_aliases([v.type for v in inputs], [v.type for v in outputs]),
-            workspace=code.workspace(graph, target.alignment),
-            attributes={"nodes": len(graph.nodes)},
+        aliases = _aliases([v.type for v in graph.inputs], [v.type for v in graph.outputs])
+        header = ProgramHeader.of(
+            _INFO,
+            target,
+            graph,
+            aliases=aliases,
+            workspace=workspace_bytes(graph, target.alignment),
         )
-        return Program(header=header, code=code.encode(graph), constants=constants)
+        constants = tuple(pack.graph_constant(constant) for constant in graph.constants)
+        return Program(header=header, code=serialize.structure(graph), constants=constants)
 
     def open(self, device: DeviceInfo, options: Options) -> Driver:
         """Opens a card of the host that these options describe.

@@ -28,8 +28,8 @@ from accelsdk.backend.optional import (
 )
 from accelsdk.backend.program import PackedConstant, Program
 from accelsdk.errors import DeviceFault, FailedPrecondition, InvalidArgument
+from accelsdk.graph.serialize import parse_structure
 from accelsdk.graph.types import Shape
-from accelsdk_sim_card import code
 from accelsdk_sim_card.arithmetic import Arithmetic
 from accelsdk_sim_card.card import QUEUES, Batch, Card
 from accelsdk_sim_card.host import HOSTS, Host
@@ -104,7 +104,7 @@ class SimDriver(Driver):
     ) -> LoadedProgram:
         """See `Driver.load`. Workspace is reserved here, so that no execution can lack it."""
         self._check()
-        graph = code.decode(program)
+        graph = parse_structure(program.code)
         arithmetic = Arithmetic.of(program.header.target_options, self._host.settings.defect)
         with self._host.lock:
             loaded = LoadedProgram(self.card, program, graph, constants, share, arithmetic.bind)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from accelsdk.errors import InvalidArgument, NotFound
 
 _SUFFIX = ".toml"
+
+
+def _row(help: str) -> Any:  # noqa: ANN401 # as dataclasses.field, which it wraps
+    """Declares a number that a profile must give, and says what it is."""
+    return field(metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,30 +27,30 @@ class Profile:
     are two operations), sizes are bytes.
     """
 
-    kind: str  # product name
-    count: int  # cards on one host
-    memory_bytes: int  # device memory of a card
-    memory_bandwidth: float  # to and from device memory
-    sram_bytes: int  # on-chip memory; an operand that is larger lives in device memory
-    sram_bandwidth: float  # to and from on-chip memory
-    int8_rate: float  # matrix engine, 8-bit integers
-    fp8_rate: float  # matrix engine, FP8, FP6, FP4 and MXINT8
-    fp16_rate: float  # matrix engine, float16 and bfloat16
-    fp32_rate: float  # matrix engine, float32
-    vector_rate: float  # vector engine, any format
-    link_bandwidth: float  # one card's link, each way
-    uplink_bandwidth: float  # the switch's link to the host, each way
-    link_latency_ns: int  # first byte of a transfer
-    doorbell_ns: int  # from submission until the card sees the batch; once a batch
-    command_ns: int  # decoding one command
-    launch_ns: int  # starting one program
-    node_ns: int  # starting one node
-    copy_engines: int  # transfers that one card runs at once
-    alignment: int  # of allocations
-    view_alignment: int  # of the views that commands name
-    throttle_factor: float  # how much slower the engines are when the card is too hot
-    temperature_c: float  # reading of a healthy card
-    power_w: float  # reading of a healthy card
+    kind: str = _row("product name")
+    count: int = _row("cards on one host")
+    memory_bytes: int = _row("device memory of a card")
+    memory_bandwidth: float = _row("to and from device memory")
+    sram_bytes: int = _row("on-chip memory; an operand that is larger lives in device memory")
+    sram_bandwidth: float = _row("to and from on-chip memory")
+    int8_rate: float = _row("matrix engine, 8-bit integers")
+    fp8_rate: float = _row("matrix engine, FP8, FP6, FP4 and MXINT8")
+    fp16_rate: float = _row("matrix engine, float16 and bfloat16")
+    fp32_rate: float = _row("matrix engine, float32")
+    vector_rate: float = _row("vector engine, any format")
+    link_bandwidth: float = _row("one card's link, each way")
+    uplink_bandwidth: float = _row("the switch's link to the host, each way")
+    link_latency_ns: int = _row("first byte of a transfer")
+    doorbell_ns: int = _row("from submission until the card sees the batch; once a batch")
+    command_ns: int = _row("decoding one command")
+    launch_ns: int = _row("starting one program")
+    node_ns: int = _row("starting one node")
+    copy_engines: int = _row("transfers that one card runs at once")
+    alignment: int = _row("of allocations")
+    view_alignment: int = _row("of the views that commands name")
+    throttle_factor: float = _row("how much slower the engines are when the card is too hot")
+    temperature_c: float = _row("reading of a healthy card")
+    power_w: float = _row("reading of a healthy card")
 
 
 def names() -> tuple[str, ...]:
@@ -89,7 +95,7 @@ def _read(name: str) -> str:
 
 
 def _check(name: str, given: dict[str, object]) -> Profile:
-    wanted = {field.name: field.type for field in fields(Profile)}
+    wanted = {row.name: row.type for row in fields(Profile)}
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or unknown:
         raise InvalidArgument(
@@ -105,7 +111,7 @@ def _check(name: str, given: dict[str, object]) -> Profile:
                 f"profile {name}: {key} = {value!r}", remedy=f"give a {kind} above or equal 0"
             )
         values[key] = float(value) if kind == "float" else value  # type: ignore[arg-type] # checked above
-    zero_allowed = {field for field in wanted if field.endswith("_ns")} | {"temperature_c"}
+    zero_allowed = {name for name in wanted if name.endswith("_ns")} | {"temperature_c"}
     for key, value in values.items():
         if value == 0 and key not in zero_allowed:
             raise InvalidArgument(f"profile {name}: {key} = 0", remedy="give a positive number")
