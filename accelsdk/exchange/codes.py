@@ -55,8 +55,9 @@ def thresholds(encode: Encode, top: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     wanted = np.arange(1, top + 1)
     for _ in range(8 * dtype.itemsize):
         middle = low + (high - low) // 2
-        reached = encode(middle.view(dtype)) >= wanted
-        reached |= middle > _INFINITY[dtype]
+        infinity = unsigned.type(_INFINITY[dtype])
+        reached = encode(np.minimum(middle, infinity).view(dtype)) >= wanted
+        reached |= middle > infinity
         high = np.where(reached, middle, high)
         low = np.where(reached, low, np.minimum(middle + 1, high))
     return high.view(dtype)
@@ -90,8 +91,6 @@ def _element_thresholds(format: Format, saturate: bool, dtype: np.dtype[Any]) ->
     top = (1 << (format.bits - 1)) - 1
 
     def encode(x: Magnitudes) -> NDArray[Any]:
-        with np.errstate(invalid="ignore"):
-            x = np.where(np.isnan(x), dtype.type(np.inf), x)
         codes = codec.encode(x, format, overflow=overflow).view(np.uint8) & top
         return codes.astype(np.int64)
 

@@ -77,6 +77,7 @@ def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
 
 
 def _dequantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """(q - zero_point) * scale in float32; a 16-bit result is rounded from that."""
     q, scale, zero = required(node, 0), required(node, 1), node.operand(2)
     axis = _number(node, "axis") % max(q.type.rank, 1)
     block = _number(node, "block_size")

@@ -63,5 +63,5 @@ def from_storage(array: Array, format: Format) -> Array:
 
 def tensor(name: str, array: Array, format: Format) -> TensorProto:
     """Returns an initializer with the contents of a constant."""
-    stored = np.ascontiguousarray(to_storage(array, format))
-    return helper.make_tensor(name, onnx_type(format), stored.shape, stored.tobytes(), raw=True)
+    stored = to_storage(array, format)
+    return helper.make_tensor(name, onnx_type(format), array.shape, stored.tobytes(), raw=True)
