@@ -174,6 +174,8 @@ def test_known_fixed_point_values():
     acc = np.array([-1153024], np.int32)
     assert affine.fixed_multiply(acc, 2**30, 42)[0] == -281
     assert affine.fixed_multiply(acc, 2**30, 42, double_round=True)[0] == -282
+    zero = np.array([0], np.int32)  # the second rounding begins beyond a shift of 31
+    assert affine.fixed_multiply(zero, 2**30, 31, double_round=True)[0] == 0
     with pytest.raises(InvalidArgument, match="shift"):
         affine.fixed_multiply(acc, 2**30, 63)
     with pytest.raises(InvalidArgument, match="multiplier"):
