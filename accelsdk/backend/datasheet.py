@@ -9,11 +9,11 @@ Lookups take the most specific entry: ``(op, a, b, out)`` with ``"*"`` in any pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from accelsdk.numerics.accumulate import AccumulatorSpec
 
@@ -116,6 +116,7 @@ class ReduceSpec:
 
 
 Spec = TypeVar("Spec")
+Key = TypeVar("Key", bound=tuple[str, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +159,10 @@ class NumericsDatasheet:
         return _lookup(self.reductions, (op, fmt))
 
 
-def _lookup(table: Mapping[tuple[str, ...], Spec], key: tuple[str, ...]) -> Spec | None:
+def _lookup(table: Mapping[Key, Spec], key: Key) -> Spec | None:
     """Finds the entry with the fewest wildcards; among equals, the leftmost exact one."""
-    choices = product(*((part, "*") for part in key))
-    for choice in sorted(choices, key=lambda parts: [part == "*" for part in parts].count(True)):
+    choices = cast("Iterable[Key]", product(*((part, "*") for part in key)))
+    for choice in sorted(choices, key=lambda parts: parts.count("*")):
         if choice in table:
             return table[choice]
     return None
