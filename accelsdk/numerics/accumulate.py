@@ -232,8 +232,12 @@ def _log2(power: int) -> int:
 
 
 def _field(value: float, fmt: Format) -> int:
-    """Exponent of the operand's field: a subnormal has that of the smallest normal."""
-    return max(math.frexp(value)[1] - 1, fmt.emin)
+    """Exponent of the operand's field: a subnormal has that of the smallest normal.
+
+    A fixed-point number has no field; its exponent is that of its leading digit.
+    """
+    exponent = math.frexp(value)[1] - 1
+    return max(exponent, fmt.emin) if fmt.is_float else exponent
 
 
 def _special(

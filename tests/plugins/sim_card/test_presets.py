@@ -98,7 +98,10 @@ MODELS = [
 @pytest.mark.parametrize("depth", [0, 1, 5, 33, 70])
 @pytest.mark.parametrize(
     "fmt",
-    [formats.E4M3, formats.E5M2, formats.E2M1, formats.FLOAT16, formats.BFLOAT16],
+    [
+        *(formats.E4M3, formats.E5M2, formats.E2M1, formats.MXINT8),
+        *(formats.FLOAT16, formats.BFLOAT16),
+    ],
     ids=str,
 )
 def test_the_engine_equals_the_scalar_model(spec, depth, fmt):

@@ -48,7 +48,8 @@ class Operand:
         """
         exponents = np.frexp(values)[1].astype(np.int16)
         exponents -= 1
-        np.maximum(exponents, fmt.emin, out=exponents)
+        if fmt.is_float:  # fixed-point numbers have no field but their leading digit
+            np.maximum(exponents, fmt.emin, out=exponents)
         if scale is not None:
             values = np.ldexp(values, scale)
             exponents += scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,7 @@ def stacked(
     a_powers, b_powers = powers or (None, None)
     if b.ndim == 2:
         # All rows meet one right-hand side: one product of many rows.
-        rows = a.reshape(-1, a.shape[-1])
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         scale = None if a_powers is None else a_powers.reshape(rows.shape)
         left, right = Operand.of(rows, formats[0], scale), Operand.of(b, formats[1], b_powers)
         return accumulator.contract(left, right, spec).reshape(*a.shape[:-1], b.shape[-1])
