@@ -310,7 +310,8 @@ def bound_declared(
 
 
 def _field(value: float, fmt: Format) -> int:
-    return max(math.frexp(value)[1] - 1, fmt.emin)
+    exponent = math.frexp(value)[1] - 1
+    return max(exponent, fmt.emin) if fmt.is_float else exponent  # fixed point has no field
 
 
 def _chunks(

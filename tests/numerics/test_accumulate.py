@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import BFLOAT16, E4M3, E5M2, FLOAT16, FLOAT32
+from accelsdk.formats import BFLOAT16, E4M3, E5M2, FLOAT16, FLOAT32, MXINT8
 from accelsdk.numerics import codec, compare
 from accelsdk.numerics.accumulate import EXACT, AccumulatorSpec, dot
 from accelsdk.numerics.rounding import exact
@@ -240,3 +240,11 @@ def test_no_model_exceeds_its_bounds(spec, pairs, c):
     assert error <= Fraction(float(compare.bound_free(total, n, len(x), field, spec)))
     if spec.align_bits is None and spec.addend != "initial":
         assert error <= Fraction(float(compare.bound_any_order(total, n, spec)))
+
+
+def test_a_fixed_point_operand_has_the_exponent_of_its_leading_digit():
+    unit = replace(EXACT, align_bits=4, store_rounding="rz")
+    x, y = [2.0**-6, 2.0**-6], [1.0, 2.0**-4]
+    error = abs(dot(x, y, 0.0, unit, a_fmt=MXINT8, b_fmt=MXINT8) - 2.0**-6 * (1 + 2.0**-4))
+    bound = compare.bound_declared(x, y, 0.0, unit, a_fmt=MXINT8, b_fmt=MXINT8)
+    assert error <= bound < 2.0**-8
