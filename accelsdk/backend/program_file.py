@@ -23,6 +23,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -327,17 +328,22 @@ def _type_of(record: list[Any] | None) -> TensorType | None:
 
 
 def _program_of(record: dict[str, Any], code: bytes) -> Program:
-    fields = dict(record["header"])
+    given = _known(ProgramHeader, record["header"])
     for name in ("inputs", "outputs"):
-        fields[name] = tuple(
-            TensorSpec(**{**spec, "type": _type_of(spec["type"])}) for spec in fields[name]
+        specs = (_known(TensorSpec, spec) for spec in given[name])
+        given[name] = tuple(
+            TensorSpec(**{**spec, "type": _type_of(spec["type"])}) for spec in specs
         )
-    fields["api_version"] = tuple(fields["api_version"])
-    fields["aliases"] = tuple(tuple(pair) for pair in fields["aliases"])
+    given["api_version"] = tuple(given["api_version"])
+    given["aliases"] = tuple(tuple(pair) for pair in given["aliases"])
     constants = tuple(
-        ConstantSpec(
-            name=c["name"], nbytes=c["nbytes"], digest=c["digest"], type=_type_of(c["type"])
-        )
-        for c in record["constants"]
+        ConstantSpec(**{**_known(ConstantSpec, spec), "type": _type_of(spec["type"])})
+        for spec in record["constants"]
     )
-    return Program(header=ProgramHeader(**fields), code=code, constants=constants)
+    return Program(header=ProgramHeader(**given), code=code, constants=constants)
+
+
+def _known(cls: type, record: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what a later version of accelsdk added."""
+    names = {field.name for field in fields(cls)}
+    return {name: value for name, value in record.items() if name in names}

@@ -40,6 +40,7 @@ from accelsdk.runtime.worker import Gate, SoftwareQueue
 if TYPE_CHECKING:
     from accelsdk.runtime.buffer import Buffer
     from accelsdk.runtime.client import Client
+    from accelsdk.runtime.dlpack import Producer
     from accelsdk.runtime.stream import Stream
 
 
@@ -237,6 +238,18 @@ class Device:
         buffer = self.empty(TensorType(row, array.shape), memory=memory)
         buffer.copy_from_host(array)
         return buffer
+
+    def from_dlpack(self, producer: Producer) -> Buffer:
+        """Returns a buffer with the contents of anything that exports DLPack.
+
+        Uses its memory in place where the target has ``host-import``; else copies it.
+
+        Raises:
+            InvalidArgument: Its memory is not on the CPU, or of no known format.
+        """
+        from accelsdk.runtime.dlpack import import_from
+
+        return import_from(self, producer)
 
     def poisoned(self, type: TensorType, error: AccelError) -> Buffer:
         """Returns a buffer whose every use fails with ``error``, as failed work leaves it."""

@@ -108,7 +108,7 @@ def import_from(device: Device, producer: Producer) -> Buffer:
 
     try:
         array = np.from_dlpack(producer)  # type: ignore[arg-type] # NumPy names its own protocol
-    except (BufferError, RuntimeError, TypeError) as error:
+    except (AttributeError, BufferError, RuntimeError, TypeError) as error:
         raise InvalidArgument(
             f"cannot import a {type(producer).__name__} by DLPack: {error}",
             remedy="move it to the CPU; pass formats unknown to NumPy as uint8",

@@ -6,13 +6,14 @@ import pytest
 
 import accelsdk
 
-NAMES = """
+TEXT = """
 AccelError Buffer CancelToken Cancelled Client DataLoss DeadlineExceeded Device DeviceFault Event
 Executable ExecuteOptions FailedPrecondition Graph GraphError IncompatibleProgram InferenceSession
 Internal InvalidArgument IoBinding LoadedExecutable Memory ModelError NotFound OutOfMemory
 PluginError Result Semaphore Stream TensorType Timepoint Unavailable Unimplemented
 UnsupportedGraph by_name connect open_program
-""".split()
+"""
+NAMES = TEXT.split()
 
 
 def test_public_names_are_pinned():
