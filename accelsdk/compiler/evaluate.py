@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from accelsdk.graph.graph import Constant, Graph, Node
-from accelsdk.graph.ops import lookup
-from accelsdk.graph.rewrite import apply, decompositions
-from accelsdk.kernels.api import BINDERS, evaluate
+from accelsdk.graph.graph import Constant, Graph
+from accelsdk.kernels.api import evaluate
 
 #: Results of up to this many bytes are folded whatever they come from.
 SMALL = 4096
@@ -40,19 +38,8 @@ def fold(graph: Graph) -> Mapping[str, Constant] | None:
         graph.constants, sum(value.type.nbytes for value in graph.outputs)
     ):
         return None
-    results = evaluate(without_missing_kernels(graph), {})
+    results = evaluate(graph, {})
     return {
         value.name: Constant.of(value.name, results[value.name].copy(), value.format)
         for value in graph.outputs
     }
-
-
-def without_missing_kernels(graph: Graph) -> Graph:
-    """Returns the graph with composites that have no kernel of their own decomposed."""
-    if all(_has_kernel(node) for node in graph.nodes):
-        return graph
-    return apply(graph, decompositions(), keep=_has_kernel)
-
-
-def _has_kernel(node: Node) -> bool:
-    return node.op in BINDERS or not lookup(node).is_composite

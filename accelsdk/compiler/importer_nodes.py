@@ -25,6 +25,8 @@ from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import TensorType, Value
 
 _FUNCTIONS_DEEP = 16
+#: Rules of the op table that valid ONNX may break; breaking others makes a model invalid.
+_OUTSIDE_THE_TABLE = ("format", "attribute", "attribute-choice", "group")
 #: Type of a result while the rule that finds its type runs.
 _UNKNOWN = TensorType(FLOAT32, ())
 
@@ -204,7 +206,11 @@ class Walker:
         try:
             lowered = _lower_alone(node, candidates, self.constants)
         except GraphError as error:
-            raise ModelError(f"{proto.op_type} is not valid here: {error}", node=name) from error
+            if error.rule in _OUTSIDE_THE_TABLE:
+                _unsupported(proto, name, error.message)
+            raise ModelError(
+                f"{proto.op_type} is not valid here: {error.message}", node=name
+            ) from error
         if lowered is None:
             return None
         graph, results = lowered
@@ -245,7 +251,8 @@ class Walker:
             self._refuse(proto, name, domain, inputs)
         if place.depth >= _FUNCTIONS_DEEP:
             raise ModelError("functions call each other endlessly", node=name)
-        defaults = {a.name: a for a in body.attribute_proto}
+        defaults = _schema_defaults(proto, place) if domain == ONNX else {}
+        defaults |= {a.name: a for a in body.attribute_proto}
         below = Place(
             opsets={entry.domain: entry.version for entry in body.opset_import},
             prefix=f"{name}/",
@@ -353,6 +360,16 @@ def _without(proto: onnx.NodeProto, missing: set[str]) -> onnx.NodeProto:
     made.CopyFrom(proto)
     made.input[:] = ["" if item in missing else item for item in proto.input]
     return made
+
+
+def _schema_defaults(proto: onnx.NodeProto, place: Place) -> dict[str, onnx.AttributeProto]:
+    """Returns the default values of an ONNX op's attributes, by name."""
+    schema: Any = defs.get_schema(proto.op_type, place.opsets.get("", 1), "")
+    return {
+        name: item.default_value
+        for name, item in schema.attributes.items()
+        if item.default_value.name
+    }
 
 
 def _schema_function(

@@ -36,7 +36,7 @@ def _split(b: Builder, node: Node) -> Sequence[Value | None]:
 
 def _equal_parts(node: Node, extent: int) -> tuple[int, ...]:
     parts = integer(node, "num_outputs", len(node.outputs))
-    if parts < 1:
+    if not 1 <= parts <= len(node.outputs):
         refuse(node, f"num_outputs is {parts}")
     size = -(-extent // parts)  # the last part is the smaller one
     return (*(size,) * (parts - 1), extent - size * (parts - 1))

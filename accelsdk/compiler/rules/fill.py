@@ -25,6 +25,8 @@ from accelsdk.graph.types import Value
 
 #: Larger results are made at run time by Expand, so that the program does not carry them.
 _LARGEST = 4096
+#: A Range longer than this is taken for a mistake.
+_LONGEST = 1 << 26
 
 
 def _constant_of_shape(b: Builder, node: Node) -> Sequence[Value | None]:
@@ -51,6 +53,8 @@ def _range(b: Builder, node: Node) -> Sequence[Value | None]:
     if step == 0:
         refuse(node, "delta is 0")
     count = max(math.ceil((last - first) / step), 0)
+    if count > _LONGEST:
+        refuse(node, f"it has {count:,} elements; at most {_LONGEST:,} are supported")
     # ONNX defines element i as start + i * delta, in the operands' format.
     steps: NDArray[Any] = np.arange(count).astype(start.dtype)
     numbers = steps * np.asarray(step, start.dtype) + np.asarray(first, start.dtype)

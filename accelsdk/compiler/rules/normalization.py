@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from accelsdk.compiler.rules.common import (
@@ -66,21 +67,18 @@ def _lp(b: Builder, node: Node) -> Sequence[Value | None]:
 def _lrn(b: Builder, node: Node) -> Sequence[Value | None]:
     """X / (bias + alpha/size * sum of x^2 over `size` neighbouring channels)^beta."""
     x, size = required(node, 0), integer(node, "size", 0)
-    if x.type.rank < 3 or size < 1:
+    if x.type.rank < 3 or not 1 <= size <= 2 * x.shape[1] + 1:
         refuse(node, f"size {size} or operand {x.shape} is not valid")
     rank, channels = x.type.rank, x.shape[1]
     before = (size - 1) // 2
     pads = [0] * (2 * rank)
     pads[1], pads[1 + rank] = before, size - 1 - before
     padded = b.op("Pad", b.op("Mul", x, x), pads=tuple(pads))
-    total: Value | None = None
-    for shift in range(size):
-        part = b.op(
-            "Slice", padded, starts=(shift,), ends=(shift + channels,), axes=(1,), steps=(1,)
-        )
-        total = part if total is None else b.op("Add", total, part)
-    if total is None:
-        refuse(node, "size is 0")
+    parts = [
+        b.op("Slice", padded, starts=(i,), ends=(i + channels,), axes=(1,), steps=(1,))
+        for i in range(size)
+    ]
+    total = functools.reduce(lambda a, c: b.op("Add", a, c), parts)
     ratio = real(node, "alpha", 1e-4) / size
     scaled = b.op("Mul", total, b.scalar(ratio, x.format))
     base = b.op("Add", scaled, b.scalar(real(node, "bias", 1.0), x.format))

@@ -19,6 +19,9 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
+#: A one-hot axis longer than this is taken for a mistake.
+_DEEPEST = 1 << 24
+
 
 def _trilu(b: Builder, node: Node) -> Sequence[Value | None]:
     x = required(node, 0)
@@ -35,6 +38,8 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     indices, values = required(node, 0), required(node, 2)
     given = constant(b, node, 1, "depth")
     depth = 0 if given is None else int(given.reshape(()).item())
+    if not 0 < depth <= _DEEPEST:
+        refuse(node, f"depth {depth} is not supported; at most {_DEEPEST:,} is")
     rank = indices.type.rank + 1
     axis = axis_of(node, integer(node, "axis", -1), rank)
     wide = indices
