@@ -328,8 +328,16 @@ def _decoded_test(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str
     return (em.node("IsInf", real, **flags),)
 
 
+def _where(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """Selects booleans."""
+    condition, x, y = names
+    chosen = em.node("And", condition, x)
+    other = em.node("And", em.node("Not", condition), y)
+    return (em.node("Or", chosen, other),)
+
+
 def _identity(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
-    """A reduction over no axes."""
+    """A reduction over no axes, or the padding of a scalar."""
     return (em.node("Identity", names[0]),)
 
 
@@ -344,6 +352,8 @@ BODIES: Mapping[str, Body] = {
     "SparseLengthsSum": _sparse_lengths_sum,
     "SparseLengthsSumFused": _sparse_lengths_sum,
     "Cast": _cast,
+    "Where": _where,
+    "Pad": _identity,
     "IsNaN": _decoded_test,
     "IsInf": _decoded_test,
     **dict.fromkeys(("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin"), _identity),

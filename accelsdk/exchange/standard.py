@@ -57,6 +57,12 @@ def has_equivalent(node: Node) -> bool:
             return _is_plain_affine(node)
         case "Cast":
             return _is_plain_cast(node)
+        case "Where":
+            # onnxruntime selects no booleans.
+            return node.result.format != f.BOOL
+        case "Pad":
+            # Nor does it pad scalars.
+            return node.result.type.rank > 0
         case "MatMulInteger":
             zero = node.operand(2)
             return zero is None or zero.type.count == 1

@@ -131,7 +131,7 @@ def test_dequantize(origin, kind, to):
     scale = rng(1).uniform(0.02, 2, shape).astype(np.float32)
     if to != "float32":
         # ONNX rounds to float32 and then to 16 bits; a power of two makes the first exact.
-        scale = np.exp2(np.rint(np.log2(scale)))
+        scale = np.asarray(np.exp2(np.rint(np.log2(scale))))
     zero = None
     if format.is_integer and format.bits <= 16:
         zero = np.asarray(rng(2).integers(0, 5, shape).astype(np.int8).astype(format.dtype))
