@@ -113,7 +113,9 @@ class Format:
 
     @property
     def emin(self) -> int:
-        """Exponent of the smallest normal number."""
+        """Exponent of the smallest normal number (MXINT8: of one step)."""
+        if self.kind is Kind.FIXED:
+            return -self.mantissa_bits
         return -self.bias if self.kind is Kind.SCALE else 1 - self.bias
 
     @property
