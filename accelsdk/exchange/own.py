@@ -11,6 +11,7 @@ from accelsdk import formats as f
 from accelsdk.exchange import codes
 from accelsdk.exchange.emitter import Emitter
 from accelsdk.exchange.storage import is_coded, onnx_type
+from accelsdk.graph.decompose.common import whole
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import required
 from accelsdk.graph.ops import attribute
@@ -19,13 +20,6 @@ from accelsdk.graph.types import Shape, TensorType, Value
 Body = Callable[[Emitter, Node, Sequence[str]], Sequence[str]]
 
 _FLOAT32 = np.dtype(np.float32)
-
-
-def _number(node: Node, name: str) -> int:
-    item = attribute(node, name)
-    if not isinstance(item, int):
-        raise TypeError(f"{node.op}.{name} is {item!r}")
-    return item
 
 
 def _real(em: Emitter, name: str, value: Value) -> str:
@@ -57,8 +51,8 @@ def _along(em: Emitter, name: str, value: Value, target: TensorType, axis: int, 
 def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     x, scale = required(node, 0), required(node, 1)
     zero, target = node.operand(2), node.result.format
-    axis = _number(node, "axis") % max(x.type.rank, 1)
-    block = _number(node, "block_size")
+    axis = whole(node, "axis") % max(x.type.rank, 1)
+    block = whole(node, "block_size")
     divisor = _along(em, _real(em, names[1], scale), scale, x.type, axis, block)
     quotient = em.node("Div", _real(em, names[0], x), divisor)
     if scale.format in (f.FLOAT16, f.BFLOAT16):
@@ -79,8 +73,8 @@ def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
 def _dequantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     """(q - zero_point) * scale in float32; a 16-bit result is rounded from that."""
     q, scale, zero = required(node, 0), required(node, 1), node.operand(2)
-    axis = _number(node, "axis") % max(q.type.rank, 1)
-    block = _number(node, "block_size")
+    axis = whole(node, "axis") % max(q.type.rank, 1)
+    block = whole(node, "block_size")
     if zero is not None and not is_coded(q.format):
         # The difference of the codes is exact in int32 for up to 16 bits.
         codes32 = em.cast(names[0], TensorProto.INT32)
@@ -95,7 +89,7 @@ def _dequantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
 
 def _requantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     acc, target = required(node, 0), node.result.format
-    axis = _number(node, "axis") % max(acc.type.rank, 1)
+    axis = whole(node, "axis") % max(acc.type.rank, 1)
     fixed = attribute(node, "arithmetic") != "float32"
     to = TensorProto.INT64 if fixed else TensorProto.FLOAT
 
@@ -144,8 +138,8 @@ def _fixed_product(em: Emitter, acc: str, q31: str, shift: str, double: bool) ->
 
 def _quantize_block(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     x = required(node, 0)
-    axis = _number(node, "axis") % x.type.rank
-    block, element = _number(node, "block_size"), node.result.format
+    axis = whole(node, "axis") % x.type.rank
+    block, element = whole(node, "block_size"), node.result.format
     scales_shape = tuple(
         -(-extent // block) if i == axis else extent for i, extent in enumerate(x.shape)
     )
@@ -182,17 +176,17 @@ def _block_max(em: Emitter, x: str, shape: Shape, axis: int, block: int) -> str:
 
 def _dequantize_block(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     elements, scales = required(node, 0), required(node, 1)
-    axis = _number(node, "axis") % elements.type.rank
+    axis = whole(node, "axis") % elements.type.rank
     values = codes.decode(em, names[0], elements.format)
     factor = codes.decode(em, names[1], scales.format)
-    factor = _along(em, factor, scales, elements.type, axis, _number(node, "block_size"))
+    factor = _along(em, factor, scales, elements.type, axis, whole(node, "block_size"))
     return (_narrowed(em, em.node("Mul", values, factor), node.result.format),)
 
 
 def _scaled_matmul(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     a, b, a_scale, b_scale = (required(node, index) for index in range(4))
     left, right = (codes.decode(em, names[i], v.format) for i, v in enumerate((a, b)))
-    block = _number(node, "block_size")
+    block = whole(node, "block_size")
     if block:
         for_a = codes.decode(em, names[2], a_scale.format)
         for_b = codes.decode(em, names[3], b_scale.format)
@@ -241,7 +235,7 @@ def _sparse_lengths_sum(em: Emitter, node: Node, names: Sequence[str]) -> Sequen
 
 def _unfused(em: Emitter, node: Node, rows: str) -> str:
     """Emits the values of fused rows: codes, then little-endian scale and bias."""
-    bits, columns = _number(node, "bits"), _number(node, "columns")
+    bits, columns = whole(node, "bits"), whole(node, "columns")
     packed = -(-columns * bits // 8)
     width = 4 if bits == 8 else 2
     parts = em.ints([packed, width, width])
@@ -315,8 +309,8 @@ def _to_four_bits(
         wide = em.node("Mod", em.node("Sub", wide, em.constant(low)), em.constant(np.int64(16)))
         return em.cast(em.node("Add", wide, em.constant(low)), onnx_type(target))
     real = em.cast(value, TensorProto.DOUBLE if dtype == np.float64 else TensorProto.FLOAT)
-    whole = em.node("Mul", em.node("Sign", real), em.node("Floor", em.node("Abs", real)))
-    return codes.to_integer(em, whole, target, onnx_type(target), dtype)
+    integral = em.node("Mul", em.node("Sign", real), em.node("Floor", em.node("Abs", real)))
+    return codes.to_integer(em, integral, target, onnx_type(target), dtype)
 
 
 def _decoded_test(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
@@ -324,7 +318,7 @@ def _decoded_test(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str
     real = codes.decode(em, names[0], required(node, 0).format)
     if node.op == "IsNaN":
         return (em.node("IsNaN", real),)
-    flags = {name: _number(node, name) for name in ("detect_negative", "detect_positive")}
+    flags = {name: whole(node, name) for name in ("detect_negative", "detect_positive")}
     return (em.node("IsInf", real, **flags),)
 
 

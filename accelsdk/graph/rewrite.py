@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, overload
 
 import numpy as np
@@ -152,7 +153,9 @@ class Builder:
         types = infer(op, [v.type if v else None for v in inputs], attributes, outputs, node)
         results = tuple(Value(self._take(f"{node}:{i}"), t) for i, t in enumerate(types))
         origin = self.origin or (node,)
-        self.nodes.append(Node(op, inputs, results, dict(attributes), CORE, node, origin))
+        self.nodes.append(
+            Node(op, inputs, results, MappingProxyType(attributes), CORE, node, origin)
+        )
         return results[0] if outputs == 1 else results
 
     def split(self, value: Value, axis: int, parts: Sequence[int]) -> tuple[Value, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from accelsdk.formats import Format
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, Format
 from accelsdk.graph.graph import Attribute, Node
 from accelsdk.graph.types import Value
 
@@ -43,6 +43,11 @@ def axes_of(node: Node, rank: int) -> tuple[int, ...]:
 def cast_to(b: Builder, x: Value, format: Format) -> Value:
     """Emits a Cast, unless ``x`` has that format already."""
     return x if x.format == format else b.op("Cast", x, to=format.name)
+
+
+def widened(b: Builder, x: Value) -> Value:
+    """Brings ``x`` to float32 at least: 16-bit floats neither hold nor count long sums."""
+    return cast_to(b, x, FLOAT32) if x.format in (FLOAT16, BFLOAT16) else x
 
 
 def reshape(b: Builder, x: Value, *shape: int) -> Value:

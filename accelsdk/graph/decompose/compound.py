@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelsdk.formats import BOOL
-from accelsdk.graph.decompose.common import floating, reshape, transpose, whole
+from accelsdk.graph.decompose.common import cast_to, floating, reshape, transpose, whole, widened
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import required
 from accelsdk.graph.types import Value
@@ -55,7 +55,7 @@ def attention(b: Builder, node: Node) -> Values:
             scores = b.op("Where", mask, scores, nothing)
         else:
             scores = b.op("Add", scores, mask)
-    weights = _masked_softmax(b, scores)
+    weights = cast_to(b, _masked_softmax(b, widened(b, scores)), scores.format)
     return (b.op("MatMul", weights, _repeated(b, v, q.shape[1])),)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from accelsdk.formats import FLOAT32, FLOAT64
-from accelsdk.graph.decompose.common import cast_to, floating, reshape, whole
+from accelsdk.graph.decompose.common import cast_to, floating, reshape, whole, widened
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import product, required
 from accelsdk.graph.types import Value
@@ -27,21 +26,17 @@ def stable_softmax(b: Builder, x: Value, axis: int) -> Value:
 def softmax(b: Builder, node: Node) -> Values:
     """exp(x - max) / sum(exp(x - max))."""
     x = required(node, 0)
-    return (stable_softmax(b, x, whole(node, "axis") % x.type.rank),)
+    y = stable_softmax(b, widened(b, x), whole(node, "axis") % x.type.rank)
+    return (cast_to(b, y, x.format),)
 
 
 def log_softmax(b: Builder, node: Node) -> Values:
     """(x - max) - log(sum(exp(x - max)))."""
-    x = required(node, 0)
+    format, x = required(node, 0).format, widened(b, required(node, 0))
     axes = (whole(node, "axis") % x.type.rank,)
     shifted = b.op("Sub", x, b.op("ReduceMax", x, axes=axes, keepdims=1))
     total = b.op("ReduceSum", b.op("Exp", shifted), axes=axes, keepdims=1)
-    return (b.op("Sub", shifted, b.op("Log", total)),)
-
-
-def _wide(b: Builder, x: Value) -> Value:
-    """Brings ``x`` to the format in which means are taken: float32 at least (stash_type 1)."""
-    return cast_to(b, x, FLOAT64 if x.format == FLOAT64 else FLOAT32)
+    return (cast_to(b, b.op("Sub", shifted, b.op("Log", total)), format),)
 
 
 def _mean(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
@@ -76,7 +71,7 @@ def layer(b: Builder, node: Node) -> Values:
     """Two-pass standardisation, then scale and bias in the format of X (ONNX 17)."""
     x, scale, bias = required(node, 0), required(node, 1), node.operand(2)
     axes = tuple(range(whole(node, "axis") % x.type.rank, x.type.rank))
-    normal, mean, inverse = standardise(b, _wide(b, x), axes, floating(node, "epsilon"))
+    normal, mean, inverse = standardise(b, widened(b, x), axes, floating(node, "epsilon"))
     y = b.op("Mul", cast_to(b, normal, x.format), scale)
     if bias is not None:
         y = b.op("Add", y, bias)
@@ -87,7 +82,7 @@ def rms(b: Builder, node: Node) -> Values:
     """X / sqrt(mean(x^2) + epsilon), then scale in the format of X (ONNX 23)."""
     x, scale = required(node, 0), required(node, 1)
     axes = tuple(range(whole(node, "axis") % x.type.rank, x.type.rank))
-    wide = _wide(b, x)
+    wide = widened(b, x)
     square = _mean(b, b.op("Mul", wide, wide), axes)
     normal = b.op("Mul", wide, _inverse_deviation(b, square, floating(node, "epsilon")))
     return (b.op("Mul", cast_to(b, normal, x.format), scale),)
@@ -101,10 +96,10 @@ def _per_channel(b: Builder, given: Value, rank: int) -> Value:
 def batch(b: Builder, node: Node) -> Values:
     """(x - mean) * (scale / sqrt(var + epsilon)) + B, in float32 at least."""
     x = required(node, 0)
-    scale, bias, mean, variance = (_wide(b, required(node, i)) for i in range(1, 5))
+    scale, bias, mean, variance = (widened(b, required(node, i)) for i in range(1, 5))
     factor = b.op("Mul", scale, _inverse_deviation(b, variance, floating(node, "epsilon")))
     rank = x.type.rank
-    y = b.op("Sub", _wide(b, x), _per_channel(b, mean, rank))
+    y = b.op("Sub", widened(b, x), _per_channel(b, mean, rank))
     y = b.op("Mul", y, _per_channel(b, factor, rank))
     return (cast_to(b, b.op("Add", y, _per_channel(b, bias, rank)), x.format),)
 
@@ -113,14 +108,14 @@ def instance(b: Builder, node: Node) -> Values:
     """Standardises over all axes but the first two, then scale and bias per channel."""
     x, rank = required(node, 0), required(node, 0).type.rank
     axes = tuple(range(2, rank))
-    normal, _, _ = standardise(b, _wide(b, x), axes, floating(node, "epsilon"))
+    normal, _, _ = standardise(b, widened(b, x), axes, floating(node, "epsilon"))
     return (_channel_affine(b, cast_to(b, normal, x.format), node),)
 
 
 def group(b: Builder, node: Node) -> Values:
     """Standardises each group of channels, then scale and bias per channel (ONNX 21)."""
     x, groups = required(node, 0), whole(node, "num_groups")
-    rows = reshape(b, _wide(b, x), x.shape[0], groups, product(x.shape[1:]) // groups)
+    rows = reshape(b, widened(b, x), x.shape[0], groups, product(x.shape[1:]) // groups)
     normal, _, _ = standardise(b, rows, (2,), floating(node, "epsilon"))
     normal = reshape(b, normal, *x.shape)
     return (_channel_affine(b, cast_to(b, normal, x.format), node),)

@@ -1,11 +1,11 @@
-"""Decompositions of the composite reductions."""
+"""Decompositions of the composite reductions. 16-bit floats are summed in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from accelsdk.graph.decompose.common import axes_of, reshape, whole
+from accelsdk.graph.decompose.common import axes_of, cast_to, reshape, whole, widened
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import product, required
 from accelsdk.graph.types import Value
@@ -16,38 +16,52 @@ if TYPE_CHECKING:
 Values = Sequence[Value | None]
 
 
-def _reduce(b: Builder, op: str, x: Value, node: Node, keepdims: int | None = None) -> Value:
-    kept = whole(node, "keepdims") if keepdims is None else keepdims
-    return b.op(op, x, axes=axes_of(node, x.type.rank), keepdims=kept)
+def _reduce(b: Builder, op: str, x: Value, node: Node) -> Value:
+    return b.op(op, x, axes=axes_of(node, x.type.rank), keepdims=whole(node, "keepdims"))
 
 
-def mean(b: Builder, node: Node) -> Values:
+def _in_float32(
+    rule: Callable[[Builder, Node, Value], Value],
+) -> Callable[[Builder, Node], Values]:
+    """Returns a decomposition that works in float32 at least and rounds its result."""
+
+    def decompose(b: Builder, node: Node) -> Values:
+        x = required(node, 0)
+        return (cast_to(b, rule(b, node, widened(b, x)), x.format),)
+
+    decompose.__doc__ = rule.__doc__
+    return decompose
+
+
+@_in_float32
+def mean(b: Builder, node: Node, x: Value) -> Value:
     """Sum divided by the number of items; of nothing, 0 / 0."""
-    x = required(node, 0)
     count = product([x.shape[axis] for axis in axes_of(node, x.type.rank)])
-    return (b.op("Div", _reduce(b, "ReduceSum", x, node), b.scalar(count, x.format)),)
+    return b.op("Div", _reduce(b, "ReduceSum", x, node), b.scalar(count, x.format))
 
 
-def l1(b: Builder, node: Node) -> Values:
+@_in_float32
+def l1(b: Builder, node: Node, x: Value) -> Value:
     """Sum of magnitudes."""
-    return (_reduce(b, "ReduceSum", b.op("Abs", required(node, 0)), node),)
+    return _reduce(b, "ReduceSum", b.op("Abs", x), node)
 
 
-def sum_square(b: Builder, node: Node) -> Values:
+@_in_float32
+def sum_square(b: Builder, node: Node, x: Value) -> Value:
     """Sum of squares."""
-    x = required(node, 0)
-    return (_reduce(b, "ReduceSum", b.op("Mul", x, x), node),)
+    return _reduce(b, "ReduceSum", b.op("Mul", x, x), node)
 
 
-def l2(b: Builder, node: Node) -> Values:
+@_in_float32
+def l2(b: Builder, node: Node, x: Value) -> Value:
     """Root of the sum of squares."""
-    x = required(node, 0)
-    return (b.op("Sqrt", _reduce(b, "ReduceSum", b.op("Mul", x, x), node)),)
+    return b.op("Sqrt", _reduce(b, "ReduceSum", b.op("Mul", x, x), node))
 
 
-def log_sum(b: Builder, node: Node) -> Values:
+@_in_float32
+def log_sum(b: Builder, node: Node, x: Value) -> Value:
     """Logarithm of the sum."""
-    return (b.op("Log", _reduce(b, "ReduceSum", required(node, 0), node)),)
+    return b.op("Log", _reduce(b, "ReduceSum", x, node))
 
 
 def finite_max(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
@@ -60,9 +74,9 @@ def finite_max(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
     return b.op("Where", b.op("IsInf", top), b.scalar(0, x.format), top)
 
 
-def log_sum_exp(b: Builder, node: Node) -> Values:
+@_in_float32
+def log_sum_exp(b: Builder, node: Node, x: Value) -> Value:
     """Max + log(sum(exp(x - max))), which neither overflows nor vanishes."""
-    x = required(node, 0)
     top = finite_max(b, x, axes_of(node, x.type.rank))
     total = _reduce(b, "ReduceSum", b.op("Exp", b.op("Sub", x, top)), node)
-    return (b.op("Add", reshape(b, top, *total.shape), b.op("Log", total)),)
+    return b.op("Add", reshape(b, top, *total.shape), b.op("Log", total))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from accelsdk.formats import INT64
 from accelsdk.graph.families.sets import BYTES, FLOATS
@@ -60,8 +61,7 @@ def _average(call: Call) -> Sequence[TensorType]:
 
 
 def _work(node: Node) -> Work:
-    kernel = node.attributes["kernel_shape"]
-    taps = product(kernel) if isinstance(kernel, tuple) else 1  # type: ignore[arg-type]
+    taps = product(cast("tuple[int, ...]", node.attributes["kernel_shape"]))
     return Work(node.result.type.count * taps, traffic(node))
 
 
