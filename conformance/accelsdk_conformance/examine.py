@@ -66,19 +66,19 @@ def examine(case: Case, subject: Subject, seed: int = 0) -> Result:
     """
     try:
         problem = generator(case.generator)(case, Context(subject.datasheet, seed))
-        outputs = subject.run(problem, poison=0xA5)
-        expected = problem.oracle(outputs)
     except NotApplicable as reason:
         return Result(id=case.id, status=Status.UNSUPPORTED, reason=str(reason))
     except BelowProfile as reason:
         return Result(id=case.id, status=Status.BELOW_PROFILE, reason=str(reason))
+    try:
+        outputs = subject.run(problem, poison=0xA5)
     except (UnsupportedGraph, Unimplemented) as reason:
         return Result(id=case.id, status=Status.UNSUPPORTED, reason=_line(reason))
     except (AccelError, SentinelOverwritten) as error:
         return Result(
             id=case.id, status=Status.FAILED, reason=f"{type(error).__name__}: {_line(error)}"
         )
-    return verdict(case, problem, outputs, expected)
+    return verdict(case, problem, outputs, problem.oracle(outputs))
 
 
 def _line(error: Exception) -> str:

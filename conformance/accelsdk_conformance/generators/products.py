@@ -68,8 +68,6 @@ class Product:
 
 def floor_bits(case: Case) -> int:
     """Returns min(p, F+1) of the weakest accumulator that the case's profile admits."""
-    if case.formats and case.formats[0] == "fp64":
-        return 53
     return 24 if case.profile is Profile.FP32 else 14
 
 

@@ -1,0 +1,130 @@
+"""Values that carry their error: how composites are judged.
+
+A composite is evaluated in float64 along its decomposition; beside each value goes a bound of
+what a device may have lost by then, from the errors of its operands (first order, rounded up)
+and the limit of the primitive itself. The result is a bound for the composite that holds for
+every right evaluation of that decomposition with the declared primitives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsdk.formats import Format
+from accelsdk_conformance.oracles.tensor import F64
+
+_ROOM = 1 + 2.0**-20  # second-order terms and the oracle's own rounding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A float64 value and the largest distance of a device's value from it.
+
+    Attributes:
+        value: Reference.
+        error: Bound of the distance.
+        fmt: Format that the device computes in.
+    """
+
+    value: F64
+    error: F64
+    fmt: Format
+
+    @classmethod
+    def exact(cls, value: F64, fmt: Format) -> Carried:
+        """Wraps values that the device holds exactly."""
+        return cls(value, np.zeros_like(value), fmt)
+
+    def rounded(self, ulp: float = 0.5) -> Carried:
+        """Adds the error of one primitive: ``ulp`` units in the last place, never below one
+        subnormal step."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = (np.abs(self.value) + self.error) * 2.0 ** (1 - self.fmt.precision)
+            extra = ulp * unit + self.fmt.smallest_subnormal
+            return Carried(self.value, (self.error + extra) * _ROOM, self.fmt)
+
+    def __add__(self, other: Carried) -> Carried:
+        return Carried(self.value + other.value, self.error + other.error, self.fmt).rounded()
+
+    def __sub__(self, other: Carried) -> Carried:
+        return Carried(self.value - other.value, self.error + other.error, self.fmt).rounded()
+
+    def __mul__(self, other: Carried) -> Carried:
+        error = (
+            np.abs(self.value) * other.error
+            + np.abs(other.value) * self.error
+            + self.error * other.error
+        )
+        return Carried(self.value * other.value, error, self.fmt).rounded()
+
+    def divided(self, other: Carried, ulp: float = 2.5) -> Carried:
+        """Returns the quotient; the divisor stays away from zero by more than its error."""
+        value = self.value / other.value
+        room = np.maximum(np.abs(other.value) - other.error, 2.0**-1000)
+        error = (self.error + np.abs(value) * other.error) / room
+        return Carried(value, error, self.fmt).rounded(ulp)
+
+    def exp(self, ulp: float) -> Carried:
+        """Returns e to the value."""
+        value = np.exp(self.value)
+        return Carried(value, value * np.expm1(self.error), self.fmt).rounded(ulp)
+
+    def log(self, ulp: float) -> Carried:
+        """Returns the natural logarithm of positive values."""
+        room = np.maximum(self.value - self.error, 2.0**-1000)
+        value = np.log(self.value)
+        found = Carried(value, self.error / room, self.fmt).rounded(ulp)
+        floor = 2.0 ** (1 - self.fmt.precision)  # near 1 a logarithm has an absolute error
+        return Carried(value, found.error + floor, self.fmt)
+
+    def sqrt(self, ulp: float = 3.0) -> Carried:
+        """Returns the square root of values that are not negative."""
+        value = np.sqrt(self.value)
+        below = np.sqrt(np.maximum(self.value - self.error, 0.0))
+        error = np.where(value + below > 0, self.error / np.maximum(value + below, 2.0**-500), 0.0)
+        return Carried(value, error, self.fmt).rounded(ulp)
+
+    def total(self, axis: int = -1) -> Carried:
+        """Returns the sum along an axis (kept), in any order."""
+        count = self.value.shape[axis]
+        unit = 2.0 ** (1 - self.fmt.precision)  # a directed rounding is legal in a sum
+        gamma = max(count - 1, 0) * unit / max(1 - count * unit, 0.5)
+        size = (np.abs(self.value) + self.error).sum(axis=axis, keepdims=True)
+        error = self.error.sum(axis=axis, keepdims=True) + gamma * size
+        return Carried(self.value.sum(axis=axis, keepdims=True), error * _ROOM, self.fmt)
+
+    def mean(self, axis: int = -1) -> Carried:
+        """Returns the mean along an axis (kept)."""
+        count = Carried.exact(np.array(float(self.value.shape[axis])), self.fmt)
+        return self.total(axis).divided(count)
+
+    def matmul(self, other: Carried) -> Carried:
+        """Returns the matrix product over the last two axes, in any order."""
+        a, b = self.value, other.value
+        count = a.shape[-1] + 1
+        unit = 2.0 ** (1 - self.fmt.precision)
+        size = (np.abs(a) + self.error) @ (np.abs(b) + other.error)
+        error = np.abs(a) @ other.error + self.error @ np.abs(b) + self.error @ other.error
+        gamma = count * unit / max(1 - count * unit, 0.5)
+        return Carried(a @ b, (error + gamma * size) * _ROOM, self.fmt)
+
+    def bounded(self, value: F64, slope: float, ulp: float, floor: float = 0.0) -> Carried:
+        """Returns a function of this value whose slope never exceeds ``slope``."""
+        found = Carried(value, slope * self.error, self.fmt).rounded(ulp)
+        extra = floor * 2.0 ** (1 - self.fmt.precision)
+        return Carried(value, found.error + extra, self.fmt)
+
+    def sigmoid(self) -> Carried:
+        """Returns the logistic function."""
+        small = np.exp(-np.abs(self.value))
+        value = np.where(self.value >= 0, 1 / (1 + small), small / (1 + small))
+        return self.bounded(value, 0.25, 6.0, 2.0)
+
+    def tanh(self) -> Carried:
+        """Returns the hyperbolic tangent."""
+        return self.bounded(np.tanh(self.value), 1.0, 5.0, 0.5)
+
+    def __getitem__(self, index: object) -> Carried:
+        return Carried(self.value[index], self.error[index], self.fmt)  # type: ignore[index] # any NumPy index
