@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsdk.formats import FLOAT64
 from accelsdk.graph.graph import Node
 from accelsdk.kernels import functions
 from accelsdk.kernels.functions import Float64, blockwise
@@ -158,8 +159,10 @@ def _gelu_tanh(x: Float64) -> Float64:
 
 
 def _bind_gelu(node: Node) -> Kernel:
-    by_tanh = text(node, "approximate") == "tanh"
-    return one(blockwise(_gelu_tanh if by_tanh else functions.half_times_one_plus_erf))
+    if text(node, "approximate") == "tanh":
+        return one(blockwise(_gelu_tanh))
+    wide = operand_format(node, 0) is FLOAT64
+    return one(blockwise(functions.gelu(functions.erf_wide if wide else functions.erf)))
 
 
 def _bind_relu(node: Node) -> Kernel:

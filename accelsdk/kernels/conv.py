@@ -26,7 +26,7 @@ from accelsdk.kernels.matmul import product
 from accelsdk.kernels.windows import Taps, Window
 
 #: Bytes of gathered windows at a time, and items of a depthwise sum (to stay in cache).
-_GATHERED = 16 << 20
+_GATHERED = 4 << 20
 _SUMMED = 1 << 16
 
 Convolution = Callable[..., NDArray[Any]]
@@ -100,12 +100,9 @@ def _gathered(
     together = max(1, limit // max(row_items * window.results[0], 1))
     out: NDArray[Any] | None = None
     for rows in window.rows(row_items, limit):
-        layout = taps.layout(rows)
         for start in range(0, batch, together):
             images = slice(start, min(start + together, batch))
-            columns = np.empty((images.stop - start, channels, count, *layout), x.dtype)
-            for index, tap in enumerate(window.taps()):
-                columns[:, :, index] = taps.view(tap, rows)[images]
+            columns = taps.gather(images, rows)
             columns = columns.reshape(len(columns), group, channels // group * count, -1)
             found = np.matmul(weights, columns)
             if out is None:

@@ -1,8 +1,8 @@
 """Softmax, normalisations and composite reductions.
 
 Rows are handled a few at a time, so that the passes over a row (maximum, exponential, sum,
-quotient) find it in cache. Exponentials are computed in float64 and rounded once, sums in
-float64; the elementwise rest is in the operand's own precision, float32 at least.
+quotient) find it in cache. Exponentials and sums are computed in float64 and rounded once;
+the elementwise rest is in the operand's own precision, float32 at least.
 """
 
 from __future__ import annotations
@@ -29,44 +29,49 @@ from accelsdk.kernels.kernel import (
 from accelsdk.kernels.reduction import accumulator, reducer, total, wide_total
 
 Array = NDArray[Any]
-#: Replaces rows [n, length] of float64 by their results, in place or not.
-RowFunction = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+#: Computes rows [n, length], float32 or float64, into an array of their shape and dtype.
+RowFunction = Callable[[Array, Array], None]
 
 
-def _softmax_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    x -= np.maximum.reduce(x, axis=1, keepdims=True)
-    np.exp(x, out=x)
-    x /= np.add.reduce(x, axis=1, keepdims=True)
-    return x
+def _exponentials(x: Array, top: Array) -> NDArray[np.float64]:
+    grown: NDArray[np.float64] = np.subtract(x, top, dtype=np.float64)
+    return np.exp(grown, out=grown)
 
 
-def _log_softmax_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    x -= np.maximum.reduce(x, axis=1, keepdims=True)
-    x -= np.log(np.add.reduce(np.exp(x), axis=1, keepdims=True))
-    return x
+def _softmax_rows(x: Array, out: Array) -> None:
+    grown = _exponentials(x, np.maximum.reduce(x, axis=1, keepdims=True))
+    share = np.reciprocal(np.add.reduce(grown, axis=1, keepdims=True))
+    np.multiply(grown, share, out=out, casting="same_kind")
 
 
-def masked_softmax_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_softmax_rows(x: Array, out: Array) -> None:
+    top = np.maximum.reduce(x, axis=1, keepdims=True)
+    total_of = np.add.reduce(_exponentials(x, top), axis=1, keepdims=True)
+    np.subtract(x, top + np.log(total_of), out=out, dtype=np.float64, casting="same_kind")
+
+
+def masked_softmax_rows(x: Array, out: Array) -> None:
     """Softmax in which a row of nothing but -Inf gives zeros."""
-    top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
+    top = np.maximum.reduce(x, axis=1, keepdims=True)
     empty = np.isneginf(top)
-    x -= np.where(empty, 0.0, top)
-    np.exp(x, out=x)
-    x /= np.where(empty, 1.0, np.add.reduce(x, axis=1, keepdims=True))
-    return x
+    grown = _exponentials(x, np.where(empty, x.dtype.type(0), top))
+    sums = np.add.reduce(grown, axis=1, keepdims=True)
+    share = np.reciprocal(np.where(empty, 1.0, sums))
+    np.multiply(grown, share, out=out, casting="same_kind")
 
 
 def by_rows(x: Array, function: RowFunction) -> Array:
-    """Applies a row function along the last axis, some rows at a time, in float64."""
+    """Applies a row function along the last axis, some rows at a time."""
     length = x.shape[-1]
     if x.size == 0:
         return x.copy()
-    rows = np.ascontiguousarray(x).reshape(-1, length)
+    rows = np.ascontiguousarray(_wide(x)).reshape(-1, length)
     step = max(1, BLOCK // length)
     out = np.empty_like(rows)
     for start in range(0, len(rows), step):
-        out[start : start + step] = function(rows[start : start + step].astype(np.float64))
-    return out.reshape(x.shape)
+        part = slice(start, start + step)
+        function(rows[part], out[part])
+    return out.reshape(x.shape).astype(x.dtype, copy=False)
 
 
 def _softmax(function: RowFunction) -> Binder:
@@ -200,7 +205,7 @@ def _l1(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 
 def _squares(x: Array) -> Array:
     wide = x.astype(accumulator(x), copy=False)
-    return np.multiply(wide, wide)
+    return np.asarray(np.multiply(wide, wide))
 
 
 def _sum_square(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -208,7 +213,8 @@ def _sum_square(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 
 
 def _l2(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    return np.asarray(np.sqrt(total(_squares(x), axes, keepdims)), x.dtype)
+    root = np.sqrt(wide_total(_squares(x), axes, keepdims))
+    return np.asarray(root).astype(x.dtype, copy=False)
 
 
 def _log_sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:

@@ -1,9 +1,8 @@
-"""Pools: a running maximum or sum over the taps of a sliding window."""
+"""Pools: maximum or sum over a sliding window, which one axis after the other can find."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,9 @@ from accelsdk.kernels.kernel import (
     shape_of,
     wants,
 )
-from accelsdk.kernels.windows import Taps, Window
+from accelsdk.kernels.windows import Taps, Window, pad
 
-#: Items of an operand handled at a time, so that sums stay in cache.
+#: Items of an operand handled at a time, to stay in cache.
 _ITEMS = 1 << 16
 
 
@@ -34,28 +33,38 @@ def lowest(fmt: Format) -> float:
     return -math.inf if fmt.is_float else fmt.min
 
 
-def _parts(channels: int, per_channel: int) -> Iterator[slice]:
-    step = max(1, _ITEMS // max(per_channel, 1))
-    for start in range(0, channels, step):
-        yield slice(start, min(start + step, channels))
-
-
 def _slide(
     x: NDArray[Any], window: Window, ufunc: np.ufunc, fill: float, shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Combines the taps of every window with ``ufunc``, a few channels at a time."""
+    """Combines every window with ``ufunc``: axis by axis, a few channels at a time.
+
+    Outer axes go first: there whole rows combine, and fewer are left for the last axis.
+    """
     out = np.empty(shape, x.dtype)
-    if out.size == 0:
-        return out
-    rows = slice(0, window.results[0])
-    for part in _parts(shape[1], shape[0] * math.prod(window.padded)):
-        taps = Taps(x[:, part], window, fill)
-        total = None
-        for tap in window.taps():
-            view = taps.view(tap, rows)
-            total = view.copy() if total is None else ufunc(total, view, out=total)
-        out[:, part] = taps.crop(np.asarray(total), rows)
+    step = max(1, _ITEMS // max(shape[0] * math.prod(window.padded), 1))
+    for start in range(0, shape[1] if out.size else 0, step):
+        part = slice(start, start + step)
+        found = pad(x[:, part], window, fill)
+        for axis in range(window.rank):
+            found = _along(found, axis, window, ufunc)
+        out[:, part] = found
     return out
+
+
+def _along(x: NDArray[Any], axis: int, window: Window, ufunc: np.ufunc) -> NDArray[Any]:
+    taps, stride = window.kernel[axis], window.strides[axis]
+    reach = (window.results[axis] - 1) * stride + 1
+    before = (slice(None),) * (axis + 2)
+    starts = [tap * window.dilations[axis] for tap in range(taps)]
+    views = [x[(*before, slice(start, start + reach, stride))] for start in starts]
+    if taps == 1:
+        return views[0]
+    if window.results[axis] == 1 and window.dilations[axis] == 1:
+        return np.asarray(ufunc.reduce(x, axis=axis + 2, keepdims=True))
+    found = ufunc(views[0], views[1])
+    for view in views[2:]:
+        ufunc(found, view, out=found)
+    return np.asarray(found)
 
 
 def _bind_max_pool(node: Node) -> Kernel:
@@ -65,10 +74,7 @@ def _bind_max_pool(node: Node) -> Kernel:
     if wants(node, 1):
         return _with_positions(node, window)
 
-    def pool(x: NDArray[Any]) -> NDArray[Any]:
-        return _slide(x, window, np.maximum, fill, shape)
-
-    return one(computing(fmt, pool))
+    return one(computing(fmt, lambda x: _slide(x, window, np.maximum, fill, shape)))
 
 
 def _with_positions(node: Node, window: Window) -> Kernel:

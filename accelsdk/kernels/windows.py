@@ -93,7 +93,8 @@ class Window:
         if all(stride == 1 for stride in self.strides) and self.results == self.extents:
             return x
         steps = zip(self.padded, self.strides, strict=True)
-        return x[trailing(*(slice(0, stop, stride) for stop, stride in steps))]
+        found: NDArray[Any] = x[trailing(*(slice(0, stop, stride) for stop, stride in steps))]
+        return found
 
     def rows(self, size: int, limit: int) -> Iterator[slice]:
         """Cuts the first result axis so that ``size`` items a row stay under ``limit``."""
@@ -106,7 +107,8 @@ class Taps:
     """A padded copy of an image batch [N, C, ...], looked at tap by tap."""
 
     def __init__(self, x: NDArray[Any], window: Window, fill: float = 0) -> None:
-        self._window = window
+        self._window, self.dtype = window, x.dtype
+        self._batch, self._channels = range(x.shape[0]), x.shape[1]
         phased = tuple(-(-p // s) for p, s in zip(window.padded, window.strides, strict=True))
         useful = max(math.prod(window.results[1:]), 1)
         self._flat = (
@@ -118,7 +120,7 @@ class Taps:
             self._extents = phased
             self._fill_phases(x, fill)
         else:
-            self._image = _pad(x, window, fill)
+            self._image = pad(x, window, fill)
 
     def _fill_phases(self, x: NDArray[Any], fill: float) -> None:
         window, extents = self._window, self._extents
@@ -165,6 +167,24 @@ class Taps:
             start, (*start.shape, length), (*start.strides, image.itemsize), writeable=False
         )
 
+    def gather(self, images: slice, rows: slice) -> NDArray[Any]:
+        """Returns a copy of what all taps meet: [images, C, taps, *layout]."""
+        window, layout = self._window, self.layout(rows)
+        batch, channels = self._batch[images], self._channels
+        columns = np.empty((len(batch), channels, math.prod(window.kernel), *layout), self.dtype)
+        if self._flat:
+            for index, tap in enumerate(window.taps()):
+                columns[:, :, index] = self.view(tap, rows)[images]
+            return columns
+        image = self._image[images, :, rows.start * window.strides[0] :]
+        down, across = image.strides[:2], image.strides[2:]
+        between = tuple(d * step for d, step in zip(window.dilations, across, strict=True))
+        along = tuple(s * step for s, step in zip(window.strides, across, strict=True))
+        shape = (len(batch), channels, *window.kernel, *layout)
+        seen = as_strided(image, shape, (*down, *between, *along), writeable=False)
+        columns.reshape(shape)[...] = seen
+        return columns
+
     def layout(self, rows: slice) -> Shape:
         """Returns the shape of a view behind [N, C]."""
         count = rows.stop - rows.start
@@ -178,10 +198,11 @@ class Taps:
         if not self._flat:
             return computed.reshape(*computed.shape[:2], count, *self._window.results[1:])
         rectangular = computed.reshape(*computed.shape[:2], count, *self._extents[1:])
-        return rectangular[trailing(*(slice(0, stop) for stop in self._window.results[1:]))]
+        kept = trailing(*(slice(0, stop) for stop in self._window.results[1:]))
+        return np.asarray(rectangular[kept])
 
 
-def _pad(x: NDArray[Any], window: Window, fill: float) -> NDArray[Any]:
+def pad(x: NDArray[Any], window: Window, fill: float) -> NDArray[Any]:
     """Returns the image with padding around it, cut to what the windows cover."""
     padded = window.padded
     if not any(window.begin) and all(p <= e for p, e in zip(padded, window.extents, strict=True)):

@@ -17,7 +17,29 @@ from accelsdk.kernels.api import run
 
 SHAPES = [(), (1,), (7,), (3, 1, 5), (0, 4), (2, 3, 4, 5)]
 EDGES = np.array(
-    [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-40, -1e-40, 1e+30, -1e+30, 3.4e+38, math.inf, -math.inf, math.nan, 1e-20, 88.0, -104.0, 16.0],
+    [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        1.5,
+        2.5,
+        -2.5,
+        1e-40,
+        -1e-40,
+        1e30,
+        -1e30,
+        3.4e38,
+        math.inf,
+        -math.inf,
+        math.nan,
+        1e-20,
+        88.0,
+        -104.0,
+        16.0,
+    ],
     np.float32,
 )
 
@@ -133,7 +155,9 @@ def test_binary_against_onnxruntime(op, compute, peer, within_ulp):
 @given(shapes=mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=4))
 def test_binary_broadcast(shapes):
     a, b = (np.arange(math.prod(s), dtype=np.float32).reshape(s) for s in shapes.input_shapes)
-    values = [Value(n, TensorType(FLOAT32, s)) for n, s in zip("ab", shapes.input_shapes, strict=False)]
+    values = [
+        Value(n, TensorType(FLOAT32, s)) for n, s in zip("ab", shapes.input_shapes, strict=True)
+    ]
     out = Value("c", TensorType(FLOAT32, shapes.result_shape))
     (sums,) = run(Node("Add", tuple(values), (out,)), (a, b))
     assert sums.shape == shapes.result_shape
@@ -149,7 +173,9 @@ def test_binary_integers(op, dtype, compute):
     a, b = np.meshgrid(values, values[values != 0] if op in ("Div", "Mod") else values)
     actual = compute(op, a, b)
     bits = info.bits
-    for x, y, z in zip(a.ravel().tolist(), b.ravel().tolist(), actual.ravel().tolist(), strict=False):
+    for x, y, z in zip(
+        a.ravel().tolist(), b.ravel().tolist(), actual.ravel().tolist(), strict=True
+    ):
         expected = {
             "Add": x + y, "Sub": x - y, "Mul": x * y, "Min": min(x, y), "Max": max(x, y),
             "Div": int(math.copysign(1, x) * math.copysign(1, y)) * (abs(x) // abs(y)) if y else 0,
@@ -205,7 +231,7 @@ def test_bit_shift(direction, dtype, compute):
     bits = np.iinfo(dtype).bits
     expected = [
         (int(a) << int(b)) & ((1 << bits) - 1) if direction == "LEFT" else int(a) >> int(b)
-        for a, b in zip(x, y, strict=False)
+        for a, b in zip(x, y, strict=True)
     ]
     assert compute("BitShift", x, y, direction=direction).tolist() == expected
 

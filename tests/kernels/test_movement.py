@@ -185,7 +185,10 @@ def test_scatter_takes_updates_in_order(compute):
 # -- Resize ----------------------------------------------------------------------------------
 
 IMAGE = RNG.normal(size=(1, 2, 6, 7)).astype(np.float32)
-TRANSFORMS = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]  # fmt: skip
+TRANSFORMS = [
+    *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"),
+    *("align_corners", "asymmetric"),
+]
 
 
 def resized(x, scales):
