@@ -163,10 +163,15 @@ class IoBinding:
         """Runs with every check; afterwards the next run may be a fast one."""
         result = self._loaded.execute(self.arguments(), self.outputs, options)
         if remember:
-            self._prepare()
+            self.arm()
         return result
 
-    def _prepare(self) -> None:
+    @property
+    def armed(self) -> bool:
+        """Whether nothing can be in the way of a run: the next one takes the fast path."""
+        return self._epoch == self._device.epoch
+
+    def arm(self) -> None:
         """Arms the fast path, if nothing can be in its way as long as the epoch stays."""
         device = self._device
         gate = device.gate

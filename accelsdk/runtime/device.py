@@ -182,12 +182,17 @@ class Device:
         try:
             return self.gate.call(function, *args)
         except Exception as error:
-            ours = translate(error, self, what)
-            if isinstance(ours, DeviceFault):
-                settle(self.latch(ours))
+            ours = self.note_error(error, what)
             if ours is error:
                 raise
             raise ours from error
+
+    def note_error(self, error: Exception, what: str) -> AccelError:
+        """Returns what a driver raised as an error of ours; a fault latches the device."""
+        ours = translate(error, self, what)
+        if isinstance(ours, DeviceFault):
+            settle(self.latch(ours))
+        return ours
 
     # -- memory ----------------------------------------------------------------------------
 

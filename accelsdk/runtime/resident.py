@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.backend.optional import Completion, Engine, Execute, Read, Write
+from accelsdk.backend.driver import View
+from accelsdk.backend.optional import Engine, Execute, Read, Write
+from accelsdk.graph.types import TensorType
 from accelsdk.numerics.codec import from_bytes, to_bytes
+from accelsdk.runtime.binding import IoBinding
 from accelsdk.runtime.buffer import Buffer
-from accelsdk.runtime.executable import LoadedExecutable
+from accelsdk.runtime.executable import LoadedExecutable, Result
 from accelsdk.runtime.transfer import span_of
 from accelsdk.runtime.work import Work
 
@@ -27,12 +30,13 @@ class Resident:
         loaded: The program; given up with `delete`.
     """
 
-    __slots__ = ("__weakref__", "_buffers", "_running", "device", "loaded")
+    __slots__ = ("__weakref__", "_binding", "_running", "_views", "device", "loaded")
 
     def __init__(self, loaded: LoadedExecutable) -> None:
         self.loaded = loaded
         self.device = loaded.device
-        self._buffers: tuple[list[Buffer], list[Buffer]] | None = None
+        self._binding: IoBinding | None = None
+        self._views: tuple[list[View], list[View]] = ([], [])
         self._running = threading.Lock()
         self.device.pool.add_cache(self)
 
@@ -56,9 +60,19 @@ class Resident:
         self.loaded.delete()
 
     def _drop(self) -> None:
-        buffers, self._buffers = self._buffers, None
-        for buffer in (*buffers[0], *buffers[1]) if buffers else ():
-            buffer.delete()
+        binding, self._binding = self._binding, None
+        if binding is not None:
+            for buffer in (*binding.arguments(), *binding.outputs):
+                buffer.delete()
+
+    def _bind(self) -> IoBinding:
+        binding = self.loaded.bind()
+        for spec in self.loaded.inputs:
+            binding.bind_input(spec.name, self.device.empty(spec.type))
+        sides = (binding.arguments(), binding.outputs)
+        self._views = tuple([span_of(b).view() for b in side] for side in sides)  # type: ignore[assignment] # a pair
+        self._binding = binding
+        return binding
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs once.
@@ -70,57 +84,71 @@ class Resident:
             New arrays, one an output.
         """
         with self._running:
-            if self._buffers is None:
-                self._buffers = (
-                    [self.device.empty(spec.type) for spec in self.loaded.inputs],
-                    [self.device.empty(spec.type) for spec in self.loaded.outputs],
-                )
-            inputs, outputs = self._buffers
+            binding = self._binding or self._bind()
+            inputs, outputs = binding.arguments(), binding.outputs
             sources = [
                 to_bytes(array, buffer.format) for array, buffer in zip(arrays, inputs, strict=True)
             ]
             results = [_Result(buffer) for buffer in outputs]
-            shapes = self._submit(inputs, outputs, sources, results)
-        return [
-            result.array(None if shapes is None else tuple(shapes[index]))
-            for index, result in enumerate(results)
-        ]
+            targets = [result.raw for result in results]
+            if binding.armed:
+                self._run_here(binding, sources, targets)
+            else:
+                self._submit(binding, sources, targets)
+                binding.arm()
+            return [
+                result.array(buffer.valid_shape)
+                for result, buffer in zip(results, outputs, strict=True)
+            ]
+
+    def _run_here(
+        self, binding: IoBinding, sources: Sequence[memoryview], targets: Sequence[memoryview]
+    ) -> None:
+        """Runs on this thread with nothing in the way: a synchronous driver, calls in a row."""
+        driver = self.device.driver
+        inputs, outputs = self._views
+        try:
+            with self.device.gate.lock:
+                for view, source in zip(inputs, sources, strict=True):
+                    if source.nbytes:
+                        driver.write(view, source)
+                binding.run()
+                for view, target in zip(outputs, targets, strict=True):
+                    if target.nbytes:
+                        driver.read(view, target)
+        except Exception as error:
+            ours = self.device.note_error(error, self.loaded.label)
+            if ours is error:
+                raise
+            raise ours from error
 
     def _submit(
-        self,
-        inputs: Sequence[Buffer],
-        outputs: Sequence[Buffer],
-        sources: Sequence[memoryview],
-        results: Sequence[_Result],
-    ) -> Sequence[tuple[int, ...]] | None:
+        self, binding: IoBinding, sources: Sequence[memoryview], targets: Sequence[memoryview]
+    ) -> None:
+        """Submits one batch, and waits for it."""
         residence = self.loaded.residence
+        inputs, outputs = binding.arguments(), binding.outputs
+        views, places = self._views
         execute = Execute(
             residence.loaded,
             tuple(buffer.view_for_driver() for buffer in inputs),
             tuple(buffer.view_for_driver() for buffer in outputs),
         )
-        writes = [
-            Write(span_of(buffer).view(), source)
-            for buffer, source in zip(inputs, sources, strict=True)
-            if source.nbytes
-        ]
-        reads = [
-            Read(span_of(buffer).view(), result.raw)
-            for buffer, result in zip(outputs, results, strict=True)
-            if buffer.nbytes
-        ]
         work = Work(
             self.device,
             self.loaded.label,
-            commands=(*writes, execute, *reads),
+            commands=(
+                *(Write(v, s) for v, s in zip(views, sources, strict=True) if s.nbytes),
+                execute,
+                *(Read(v, t) for v, t in zip(places, targets, strict=True) if t.nbytes),
+            ),
             engine=Engine.COMPUTE,
             retain=[buffer.storage for buffer in (*inputs, *outputs)],
         )
-        reported: list[Completion] = []
-        work.finished_hook = reported.append
+        result = Result(outputs, work.event)
+        work.finished_hook = result.take
         lane = self.device.default_stream
         work.submit(lane, wait=lane.gates(), inline=True).wait()
-        return reported[0].shapes if reported else None
 
 
 class _Result:
@@ -137,10 +165,9 @@ class _Result:
         else:
             self.raw = memoryview(bytearray(buffer.nbytes))
 
-    def array(self, shape: tuple[int, ...] | None) -> NDArray[Any]:
-        """Returns the contents, of the real shape if the program reported one."""
-        if self._whole is not None and shape in (None, self._buffer.shape):
+    def array(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Returns the contents, which have this shape."""
+        if self._whole is not None and shape == self._buffer.shape:
             return self._whole
-        valid = self._buffer.shape if shape is None else shape
-        nbytes = self._buffer.format.nbytes(int(np.prod(valid, dtype=np.int64)))
-        return from_bytes(self.raw[:nbytes], self._buffer.format, valid)
+        nbytes = TensorType(self._buffer.format, shape).nbytes
+        return from_bytes(self.raw[:nbytes], self._buffer.format, shape)

@@ -103,7 +103,7 @@ def test_two_constants_of_one_name_are_refused():
 def test_a_truncated_file_is_data_loss(path, keep):
     data = path.read_bytes()
     path.write_bytes(data[:keep])
-    with pytest.raises(DataLoss, match="model.accel"):
+    with pytest.raises(DataLoss, match=r"model\.accel"):
         ProgramFile(path)
 
 
@@ -112,8 +112,7 @@ def test_every_flipped_byte_is_noticed(path):
     for position in range(0, len(data), 97):
         changed = bytes([*data[:position], data[position] ^ 0x40, *data[position + 1 :]])
         with pytest.raises((DataLoss, IncompatibleProgram)):
-            for constant in ProgramFile(changed).constants():
-                constant.tobytes()
+            [constant.tobytes() for constant in ProgramFile(changed).constants()]
 
 
 def test_extra_bytes_are_noticed(path):
