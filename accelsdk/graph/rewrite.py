@@ -337,6 +337,7 @@ def rename_outputs(graph: Graph, renamed: Mapping[str, Value], builder: Builder)
         builder: Gives fresh names.
     """
     own = {v.name for node in graph.nodes for v in node.outputs if v is not None}
+    own -= {v.name for v in graph.outputs}  # those have the names that they must keep
     new_names: dict[str, str] = {}
     copies: list[Node] = []
     for output in dict.fromkeys(graph.outputs):

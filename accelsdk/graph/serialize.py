@@ -174,11 +174,9 @@ def parse_structure(data: bytes) -> Graph:
     """
     try:
         described = json.loads(data)
-        return _graph(described, _without_contents)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(
-            f"the structure of a graph is corrupt: {error}", remedy="compile it again"
-        ) from error
+    except ValueError as error:
+        raise _malformed(error) from error
+    return _graph(described, _without_contents)
 
 
 def load_file(path: str | os.PathLike[str], offset: int = 0) -> Graph:
@@ -258,7 +256,23 @@ def _cut_short(nbytes: int, needed: int) -> DataLoss:
     )
 
 
+def _malformed(error: Exception) -> DataLoss:
+    return DataLoss(
+        f"the structure of the graph is malformed: {error!r}",
+        remedy="write the file, or compile the program, again",
+    )
+
+
 def _graph(
+    described: Mapping[str, Any], constant: Callable[[Mapping[str, Any]], Constant]
+) -> Graph:
+    try:
+        return _graph_of(described, constant)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(error) from error
+
+
+def _graph_of(
     described: Mapping[str, Any], constant: Callable[[Mapping[str, Any]], Constant]
 ) -> Graph:
     constants = tuple(constant(line) for line in described["constants"])

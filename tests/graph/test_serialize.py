@@ -9,11 +9,26 @@ import pytest
 from hypothesis import given, settings
 
 from accelsdk import formats as f
-from accelsdk.errors import DataLoss, IncompatibleProgram, InvalidArgument, NotFound
+from accelsdk.errors import (
+    DataLoss,
+    FailedPrecondition,
+    IncompatibleProgram,
+    InvalidArgument,
+    NotFound,
+)
 from accelsdk.formats import FORMATS
 from accelsdk.graph.graph import Constant, Graph
 from accelsdk.graph.rewrite import Builder
-from accelsdk.graph.serialize import MAGIC, VERSION, digest, dump, load, load_file, structure
+from accelsdk.graph.serialize import (
+    MAGIC,
+    VERSION,
+    digest,
+    dump,
+    load,
+    load_file,
+    parse_structure,
+    structure,
+)
 from accelsdk.graph.text import print_graph
 from accelsdk.graph.verify import verify
 from tests.graph.strategies import graphs
@@ -29,7 +44,7 @@ def same(one: Graph, two: Graph) -> bool:
 
 
 @given(graph=graphs(least_extent=0))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_round_trip(graph):
     data = dump(graph)
     back = load(data)
@@ -157,6 +172,24 @@ def test_newer_version_is_refused():
     struct.pack_into("<I", data, len(MAGIC), VERSION + 1)
     with pytest.raises(IncompatibleProgram, match=f"up to {VERSION}"):
         load(bytes(data))
+
+
+def test_right_digest_and_wrong_form():
+    body = b'{"name": "g", "inputs": [], "outputs": [], "constants": [], "nodes": [{}]}'
+    fields = struct.pack("<8sIIQ", MAGIC, VERSION, len(body), 0)
+    with pytest.raises(DataLoss, match="malformed"):
+        load(fields + hashlib.sha256(fields + body).digest() + body)
+    for data in (body, b"not json", b"[]"):
+        with pytest.raises(DataLoss, match="malformed"):
+            parse_structure(data)
+
+
+def test_structure_alone_has_types_and_no_contents():
+    graph = with_constants()
+    back = parse_structure(structure(graph))
+    assert print_graph(back) == print_graph(graph)
+    with pytest.raises(FailedPrecondition, match="travel apart"):
+        back.constants[0].array()
 
 
 def test_other_file_and_no_file(tmp_path):
