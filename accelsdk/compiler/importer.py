@@ -194,9 +194,12 @@ def _check_header(model: onnx.ModelProto) -> None:
     counts: dict[str, int] = {}
     for tensor in model.graph.initializer:
         counts[tensor.name] = counts.get(tensor.name, 0) + 1
-    twice = [name for name, count in counts.items() if count > 1 or not name]
+    for node in model.graph.node:
+        for name in node.output:
+            counts[name] = counts.get(name, 0) + bool(name)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise ModelError(f"two initialisers are named {twice[0]!r}, or one has no name")
+        raise ModelError(f"value {twice[0]!r} is made twice")
 
 
 def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
