@@ -7,9 +7,7 @@ before the work that they come after. Everything here runs under the host's lock
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,14 +18,11 @@ from accelsdk.backend.optional import (
     Command,
     Completion,
     Copy,
-    Engine,
     Execute,
     Fill,
     Health,
     HealthState,
     PeerCopy,
-    Profile,
-    QueueInfo,
     Read,
     Write,
 )
@@ -36,65 +31,10 @@ from accelsdk_sim_card import faults
 from accelsdk_sim_card.faults import Injector, Strikes
 from accelsdk_sim_card.loaded import LoadedProgram
 from accelsdk_sim_card.memory import UNINITIALISED, Bytes, DeviceMemory
+from accelsdk_sim_card.queueing import QUEUES, Batch, Engines, Queue
 
 if TYPE_CHECKING:
-    from accelsdk_sim_card.driver import SimDriver
     from accelsdk_sim_card.host import Host
-
-#: The main queue takes whole requests (copy in, run, copy out); the others only copy.
-QUEUES: tuple[QueueInfo, ...] = (
-    QueueInfo(name="main", engines=frozenset({Engine.COMPUTE, Engine.COPY})),
-    QueueInfo(name="copy0", engines=frozenset({Engine.COPY})),
-    QueueInfo(name="copy1", engines=frozenset({Engine.COPY})),
-)
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Batch:
-    """Commands submitted together, and how far they got."""
-
-    card: Card
-    owner: SimDriver | None  # who polls for the completion; None for a synchronous call
-    queue: int
-    commands: Sequence[Command]
-    after: Sequence[int] = ()
-    ticket: int = 0
-    submitted: int = 0
-    started: int = 0
-    index: int = 0
-    running: bool = False
-    cancelled: bool = False
-    done: bool = False
-    error: AccelError | None = None
-    profile: Profile = ()
-
-
-class Engines:
-    """Lanes of equal engines, given out in order of request."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._free = deque(names)
-        self._waiting: deque[Callable[[str], None]] = deque()
-
-    def acquire(self, then: Callable[[str], None]) -> None:
-        """Calls ``then(lane)`` as soon as a lane is free."""
-        if self._free:
-            then(self._free.popleft())
-        else:
-            self._waiting.append(then)
-
-    def release(self, lane: str) -> None:
-        """Gives a lane to the next in line."""
-        if self._waiting:
-            self._waiting.popleft()(lane)
-        else:
-            self._free.appendleft(lane)
-
-
-@dataclass(slots=True, eq=False)
-class _Queue:
-    index: int
-    batches: deque[Batch] = field(default_factory=deque)
 
 
 class Card:
@@ -120,9 +60,8 @@ class Card:
         self._health = Health(state=HealthState.OK)
         self._error: AccelError | None = None
         self._slowdown = 1.0
-        self._queues = tuple(_Queue(index) for index in range(len(QUEUES)))
-        self._compute = Engines(["compute"])
-        self._dma = Engines([f"dma{lane}" for lane in range(self.profile.copy_engines)])
+        self._queues = tuple(Queue(index) for index in range(len(QUEUES)))
+        self._compute, self._dma = self._new_engines()
         struck = settings.fault_card in (-1, ordinal)
         fault = settings.fault if struck else faults.NONE
         self._faults = Injector(fault, settings.fault_at, settings.seed + ordinal)
@@ -130,6 +69,10 @@ class Card:
         self.moved_bytes = 0
         if host.trace:
             host.trace.card(ordinal, f"{self.profile.kind} {self.id}")
+
+    def _new_engines(self) -> tuple[Engines, Engines]:
+        copies = range(self.profile.copy_engines)
+        return Engines(["compute"]), Engines([f"dma{lane}" for lane in copies])
 
     # -- state ---------------------------------------------------------------------------
 
@@ -169,6 +112,7 @@ class Card:
             for batch in list(queue.batches):
                 self._finish(batch, self._error)
         self.memory.clear()
+        self._compute, self._dma = self._new_engines()  # whatever the old ones were stuck in
         self.epoch += 1
         self._error = None
         self._slowdown = 1.0
@@ -235,10 +179,10 @@ class Card:
         batch.running = True
         arrival = batch.submitted + self.profile.doorbell_ns
         batch.started = max(arrival, self.host.clock.now)
-        self.host.clock.at(arrival, partial(self._next, batch))
+        self._next(batch)
 
     def _next(self, batch: Batch) -> None:
-        """Runs the next command of a batch, or completes it."""
+        """Decodes the next command of a batch, or completes it."""
         if batch.done:
             return
         if self._error is not None:
@@ -246,13 +190,17 @@ class Card:
         elif batch.cancelled:
             self._finish(batch, self._cancelled())
         elif batch.index == len(batch.commands):
-            self._finish(batch, None)
+            if self.host.clock.now < batch.started:  # nothing in it: over once the card sees it
+                self.host.clock.at(batch.started, partial(self._finish, batch, None))
+            else:
+                self._finish(batch, None)
         else:
             command = batch.commands[batch.index]
             batch.index += 1
             engines = self._compute if isinstance(command, Execute) else self._dma
-            issue = partial(engines.acquire, partial(self._issue, batch, command))
-            self.host.clock.after(self.profile.command_ns, issue)
+            issue = partial(engines.acquire, partial(self._issue, batch, command, engines))
+            decoded = max(batch.started, self.host.clock.now) + self.profile.command_ns
+            self.host.clock.at(decoded, issue)
 
     def _finish(self, batch: Batch, error: AccelError | None) -> None:
         if batch.done:
@@ -276,14 +224,18 @@ class Card:
                 )
             )
         self.host.complete(batch)
-        self.host.clock.after(0, partial(self.pump, batch.queue))
+        if queue.batches:
+            self.host.clock.after(0, partial(self.pump, batch.queue))
 
     # -- commands ------------------------------------------------------------------------
 
-    def _issue(self, batch: Batch, command: Command, lane: str) -> None:
+    def _issue(self, batch: Batch, command: Command, engines: Engines, lane: str) -> None:
         """Begins a command on an engine; its effect comes at the end of its time."""
+        if batch.done:  # it failed while it stood in line
+            engines.release(lane)
+            return
         started = self.host.clock.now
-        end = partial(self._end, batch, command, lane, started)
+        end = partial(self._end, batch, command, engines, lane, started)
         match command:
             case Execute():
                 self._begin_execute(command, end)
@@ -334,16 +286,17 @@ class Card:
         if struck == "ecc_flip" and command.outputs:
             self._faults.corrupt(self.memory.range(command.outputs[0]))
 
-    def _end(self, batch: Batch, command: Command, lane: str, started: int) -> None:
+    def _end(
+        self, batch: Batch, command: Command, engines: Engines, lane: str, started: int
+    ) -> None:
         """Applies the effect of a command whose time is over, and goes on."""
-        is_execute = isinstance(command, Execute)
         error = self._error
         if error is None and not batch.done:
             error = self._try(batch, command, started)
         name = type(command).__name__.lower()
         if self.host.trace:
             self._trace(command, name, lane, started)
-        (self._compute if is_execute else self._dma).release(lane)
+        engines.release(lane)
         if error is None:
             self._next(batch)
         else:

@@ -30,7 +30,8 @@ class Clock:
     def at(self, time: int, action: Callable[[], None], priority: int = NORMAL) -> None:
         """Runs ``action`` at ``time``, or now if that is past."""
         self._count += 1
-        heapq.heappush(self._heap, (max(time, self.now), priority, self._count, action))
+        when = time if time > self.now else self.now
+        heapq.heappush(self._heap, (when, priority, self._count, action))
 
     def after(self, delay: int, action: Callable[[], None], priority: int = NORMAL) -> None:
         """Runs ``action`` in ``delay`` nanoseconds."""

@@ -31,9 +31,10 @@ from accelsdk.errors import DeviceFault, FailedPrecondition, InvalidArgument
 from accelsdk.graph.serialize import parse_structure
 from accelsdk.graph.types import Shape
 from accelsdk_sim_card.arithmetic import Arithmetic
-from accelsdk_sim_card.card import QUEUES, Batch, Card
+from accelsdk_sim_card.card import Card
 from accelsdk_sim_card.host import HOSTS, Host
 from accelsdk_sim_card.loaded import LoadedProgram
+from accelsdk_sim_card.queueing import QUEUES, Batch
 
 
 class SimDriver(Driver):

@@ -54,10 +54,10 @@ class Fabric:
             flow.left -= flow.rate * elapsed
 
     def _reschedule(self) -> None:
-        self._share()
         self._epoch += 1
         if not self._flows:
             return
+        self._share()
         wait = min(max(flow.left, 0.0) / flow.rate for flow in self._flows)
         epoch = self._epoch
         # Rounded up: a transfer never ends before its last byte.
@@ -74,6 +74,10 @@ class Fabric:
             flow.done()
 
     def _share(self) -> None:
+        if len(self._flows) == 1:
+            (flow,) = self._flows
+            flow.rate = min(self._capacity[link] for link in flow.links)
+            return
         free = dict(self._capacity)
         waiting = list(self._flows)
         while waiting:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from accelsdk.errors import AccelError, DeviceFault, Unavailable
-from accelsdk_sim_card.card import Batch, Card
+from accelsdk_sim_card.card import Card
 from accelsdk_sim_card.clock import Clock
 from accelsdk_sim_card.fabric import Fabric
+from accelsdk_sim_card.queueing import Batch
 from accelsdk_sim_card.settings import Settings
 from accelsdk_sim_card.trace import Trace
 
@@ -140,7 +141,13 @@ class Host:
         """
         with self.lock:
             self.submit(batch)
-            if not self.drive(lambda: batch.done, None):
+            self.take_in()
+            step, clock = self.clock.step, self.clock
+            while not batch.done and clock.next is not None:
+                step()
+                if self._inbox:
+                    self.take_in()
+            if not batch.done:
                 error = DeviceFault(
                     "the card stopped responding: the watchdog found no progress",
                     device=batch.card.id,

@@ -63,7 +63,7 @@ class LoadedProgram:
             if program.header.workspace:
                 self._workspace = card.allocate(program.header.workspace, card.profile.alignment)
             self._bind(graph, held, bind)
-        except AccelError:
+        except BaseException:
             self.unload()
             raise
         self._costs = graph_cost(graph, card.profile)
@@ -76,7 +76,8 @@ class LoadedProgram:
         self, constants: Iterator[PackedConstant], share: LoadedProgram | None
     ) -> dict[str, Array]:
         held: dict[str, Array] = {}
-        shared = share._resident if share is not None else {}
+        alive = share is not None and share._card is self._card and share._epoch == self._epoch
+        shared = share._resident if share is not None and alive else {}
         for constant in constants:
             spec = constant.spec
             kind = spec.type
@@ -212,7 +213,7 @@ class Resident:
                 filled = end
             if filled != nbytes:
                 raise _wrong_length(name, nbytes, card.id)
-        except AccelError:
+        except BaseException:
             card.memory.free(self.handle)
             raise
 
