@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import E8M0
+from accelsdk.formats import E8M0, FLOAT32, FLOAT64, Format, Kind
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import (
     Binders,
@@ -102,11 +102,19 @@ def _bind_cast(node: Node) -> Kernel:
     source, target = operand_format(node, 0), format_of(node, "to")
     if source is target:
         return one(lambda x: x)
+    if target in (FLOAT32, FLOAT64) and _converts_once(source, target):
+        return one(lambda x: x.astype(target.dtype))
     narrow = target.bits <= 8
     saturate = bool(integer(node, "saturate"))
     overflow = Overflow.SATURATE if narrow and saturate else Overflow.SPECIAL
     mode = ScaleMode(text(node, "round_mode")) if target is E8M0 else ScaleMode.UP
     return one(lambda x: codec.cast(x, source, target, overflow=overflow, scale_mode=mode))
+
+
+def _converts_once(source: Format, target: Format) -> bool:
+    """Says whether NumPy's own conversion is exact, or rounds once to nearest even."""
+    whole = source.is_integer or source.kind is Kind.BOOL
+    return (whole and source.bits >= 8) or (source.is_float and 16 <= source.bits <= target.bits)
 
 
 BINDERS: Binders = {

@@ -153,7 +153,7 @@ def test_softmax_special_rows(compute):
     assert compute("Softmax", np.zeros((3, 0), np.float32)).shape == (3, 0)
 
 
-REDUCTIONS = [f"Reduce{name}" for name in "Mean L1 L2 SumSquare LogSum LogSumExp".split()]
+REDUCTIONS = [f"Reduce{name}" for name in ("Mean", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")]
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)

@@ -208,3 +208,22 @@ def test_no_bags_and_no_indices(compute):
     table, none = np.ones((4, 2), np.float32), np.zeros(0, np.int64)
     assert compute("SparseLengthsSum", table, none, none).shape == (0, 2)
     assert compute("SparseLengthsSum", table, none, np.zeros(3, np.int64)).tolist() == [[0, 0]] * 3
+
+
+@pytest.mark.parametrize("source", [np.int8, np.uint16, np.int32, np.int64, np.uint64, np.bool_])
+@pytest.mark.parametrize("target", [np.float32, np.float64])
+def test_cast_of_integers_rounds_once(source, target, compute):
+    bits = 8 * np.dtype(source).itemsize
+    numbers = {0, 1} if source is np.bool_ else set()
+    for p in range(bits if source is not np.bool_ else 0):
+        numbers |= {(1 << p) + d for d in (-1, 0, 1)} | {(1 << p) + (1 << max(p - 24, 0)) + 1}
+    limits = None if source is np.bool_ else np.iinfo(source)
+    x = np.array(sorted(n for n in numbers if limits is None or n <= limits.max), source)
+    actual = compute("Cast", x, to=np.dtype(target).name)
+    for given, got in zip(x.tolist(), actual.tolist(), strict=True):
+        digits = np.finfo(target).nmant + 1
+        drop = max(int(given).bit_length() - digits, 0)
+        quotient, rest = divmod(int(given), 1 << drop)
+        half = (1 << drop) / 2
+        quotient += rest > half or (rest == half and drop > 0 and quotient % 2 == 1)
+        assert got == float(quotient << drop)
