@@ -34,6 +34,7 @@ from accelsdk_sim_card.memory import UNINITIALISED, Bytes, DeviceMemory
 from accelsdk_sim_card.queueing import QUEUES, Batch, Engines, Queue
 
 if TYPE_CHECKING:
+    from accelsdk_sim_card.driver import SimDriver
     from accelsdk_sim_card.host import Host
 
 
@@ -117,6 +118,12 @@ class Card:
         self._error = None
         self._slowdown = 1.0
         self._health = Health(state=HealthState.OK)
+
+    def abandon(self, owner: SimDriver) -> None:
+        """Ends all work of a driver that goes away; what is under way has no effect."""
+        for queue in self._queues:
+            for batch in [batch for batch in queue.batches if batch.owner is owner]:
+                self._finish(batch, self._cancelled())
 
     def allocate(self, nbytes: int, alignment: int) -> int:
         """Reserves device memory; see `DeviceMemory.allocate`."""

@@ -6,6 +6,7 @@ makes calls on different cards safe; calls on one card are for the SDK to serial
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -50,6 +51,7 @@ class SimDriver(Driver):
         self.completions: deque[Completion] = deque()
         self._host = host
         self._outstanding = 0
+        self._counting = threading.Lock()
         self._closed = False
         self._handles: set[int] = set()
         self._programs: set[LoadedProgram] = set()
@@ -153,7 +155,8 @@ class SimDriver(Driver):
         batch = Batch(
             card=self.card, owner=self, queue=queue, commands=tuple(commands), after=tuple(after)
         )
-        self._outstanding += 1
+        with self._counting:
+            self._outstanding += 1
         return self._host.submit(batch)
 
     def poll(self, timeout: float | None) -> Sequence[Completion]:
@@ -167,7 +170,8 @@ class SimDriver(Driver):
                 self._host.drive(lambda: bool(self.completions), deadline)
             found = tuple(self.completions)
             self.completions.clear()
-            self._outstanding -= len(found)
+            with self._counting:
+                self._outstanding -= len(found)
             stuck = not found and timeout is None and self._outstanding > 0
         if stuck:
             self._host.pause()
@@ -222,6 +226,8 @@ class SimDriver(Driver):
             return
         self._closed = True
         with self._host.lock:
+            self._host.take_in()
+            self.card.abandon(self)
             for loaded in self._programs:
                 loaded.unload()
             for handle in self._handles:

@@ -214,6 +214,18 @@ def test_misuse_is_refused(rig):
     card.close()
 
 
+def test_closing_ends_the_drivers_work_and_leaves_the_card_sound(rigs):
+    rig = rigs()
+    rig.card(1)  # keeps the host alive
+    card, view = rig.card(0), rig.view(1 << 16)
+    card.submit(1, [Write(view, _data(1 << 16).data)], [])
+    assert card.poll(1e-6) == ()
+    rig.drivers.pop(0).close()
+    again = rig.card(0)
+    again.fill(rig.view(64), b"\x01")
+    assert again.health().state is HealthState.OK
+
+
 def test_a_program_is_dead_after_reset(rig, graphs):
     x = np.ones(4, F32)
     loaded = rig.load(graphs("Neg", x))

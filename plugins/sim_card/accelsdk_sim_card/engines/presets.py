@@ -1,7 +1,7 @@
 """Accumulator models of the matrix engine: the card's own, and those of measured units.
 
-Each published model is read off the literature (Fasi et al., PeerJ CS 7:e330, 2021; Khattak
-and Mikaitis, arXiv 2512.07004; Li et al., MMA-Sim, arXiv 2511.10909) and reproduces, bit for
+Each published model is read off the literature (Fasi et al., PeerJ CS 7:e330, 2021; Xie et
+al., MMA-Sim, arXiv 2511.10909; the MATLAB-tensor-core project) and reproduces, bit for
 bit, the measured dot products of its unit in the public MATLAB-tensor-core data, which
 ``tests/plugins/sim_card`` replays. The engine and the datasheet use the same objects.
 """
