@@ -17,7 +17,7 @@ from accelsdk.backend.info import (
     Target,
     Threading,
 )
-from accelsdk.backend.program import ConstantPacker, Program, ProgramHeader, TensorSpec
+from accelsdk.backend.program import ConstantPacker, Program, ProgramHeader
 from accelsdk.graph import serialize
 from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.ops import TABLE
@@ -77,16 +77,7 @@ class ReferenceCpu(Backend):
         self, graph: Graph, target: Target, options: Options, pack: ConstantPacker
     ) -> Program:
         """Keeps the graph as it is: its structure is the code."""
-        header = ProgramHeader(
-            backend=self.info.name,
-            backend_version=self.info.version,
-            api_version=self.info.api_version,
-            target=target.name,
-            target_options=target.options,
-            graph_digest=serialize.digest(graph),
-            inputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.inputs),
-            outputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.outputs),
-        )
+        header = ProgramHeader.of(self.info, target, graph)
         constants = tuple(pack.graph_constant(constant) for constant in graph.constants)
         return Program(header=header, code=serialize.structure(graph), constants=constants)
 
