@@ -27,7 +27,7 @@ from accelsdk.kernels.windows import Taps, Window
 
 #: Bytes of gathered windows at a time, and items of a depthwise sum (to stay in cache).
 _GATHERED = 4 << 20
-_SUMMED = 1 << 16
+_SUMMED = 1 << 17
 
 Convolution = Callable[..., NDArray[Any]]
 

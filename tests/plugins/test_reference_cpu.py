@@ -191,6 +191,27 @@ def test_constants_count_as_memory_until_the_last_user_is_gone():
     assert driver.memory_stats("device").in_use == 0
 
 
+def test_what_depends_on_constants_alone_runs_once_and_is_shared():
+    b = Builder()
+    x = b.input("x", FLOAT32, (2, 8))
+    codes = b.constant(np.arange(64, dtype=np.int8).reshape(8, 8), name="codes")
+    weight = b.op("Mul", b.op("Cast", codes, to="float32"), b.scalar(0.5, FLOAT32))
+    graph = b.graph([x], [b.op("MatMul", x, weight)])
+    program, constants = compiled(graph)
+    driver = open_driver()
+    first = driver.load(program, iter(constants))
+    assert [step.node.op for step in first.steps] == ["MatMul"]
+    used = driver.memory_stats("device").in_use
+    assert used == 64 + 4 + 2 * 256
+    second = driver.load(program, iter(constants), share=first)
+    assert driver.memory_stats("device").in_use == used
+    view, out = put(driver, np.ones((2, 8), np.float32)), empty(driver, graph.outputs[0].type)
+    driver.execute(second, [view], [out])
+    assert np.array_equal(get(driver, out)[0], np.arange(64).reshape(8, 8).sum(axis=0) / 2)
+    del first, second
+    assert driver.memory_stats("device").in_use == 64 + 64  # the two buffers
+
+
 def test_ranged_copy_fill_and_map(driver):
     view = put(driver, np.arange(16, dtype=np.uint8))
     part = View(view.handle, 4, 8, None, 8)

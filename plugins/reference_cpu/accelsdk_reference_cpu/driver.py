@@ -49,7 +49,7 @@ class CpuLoaded:
     slots: Slots
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    constants: Mapping[str, Array]  # by digest
+    constants: Mapping[object, Array]  # by digest, or by what computed them from constants
 
 
 @dataclass(slots=True)
@@ -131,32 +131,70 @@ class CpuDriver(Driver):
         constants: Iterator[PackedConstant],
         share: CpuLoaded | None = None,
     ) -> CpuLoaded:
-        """Rebuilds the graph, binds its kernels and takes its constants in, or shares them."""
+        """Rebuilds the graph, binds its kernels and takes its constants in, or shares them.
+
+        Nodes of nothing but constants run now, once, not in every execution.
+        """
         graph = parse_structure(program.code)
         shared = {} if share is None else share.constants
         number = {value.name: index for index, value in enumerate(graph.values(), start=1)}
         slots: Slots = [None] * (len(number) + 1)
-        kept: dict[str, Array] = {}
+        keys: dict[int, object] = {0: None}
+        kept: dict[object, Array] = {}
         for packed, constant in zip(constants, graph.constants, strict=True):
-            digest = packed.spec.digest
-            array = shared.get(digest)
+            key = (packed.spec.digest, constant.value.type)
+            array = shared.get(key)
             if array is None:
                 array = self._constant(packed, constant.value.type)
-            kept[digest] = slots[number[constant.name]] = array
+            kept[key] = slots[number[constant.name]] = array
+            keys[number[constant.name]] = key
+        steps = []
+        for step in _steps(graph.nodes, number, [v.name for v in graph.outputs]):
+            if all(slot in keys for slot in step.inputs):
+                self._compute_once(step, slots, keys, shared, kept)
+            else:
+                steps.append(step)
         return CpuLoaded(
-            steps=tuple(_steps(graph.nodes, number, [v.name for v in graph.outputs])),
+            steps=tuple(steps),
             slots=slots,
             inputs=tuple(number[v.name] for v in graph.inputs),
             outputs=tuple(number[v.name] for v in graph.outputs),
             constants=kept,
         )
 
+    def _compute_once(
+        self,
+        step: Step,
+        slots: Slots,
+        keys: dict[int, object],
+        shared: Mapping[object, Array],
+        kept: dict[object, Array],
+    ) -> None:
+        node, operands = step.node, tuple(keys[slot] for slot in step.inputs)
+        call = (node.op, tuple(sorted(node.attributes.items())), operands)
+        results: Sequence[Array] | None = None
+        for index, slot in enumerate(step.outputs):
+            key = (call, index)
+            array = shared.get(key)
+            if array is None:
+                if results is None:
+                    results = self._quiet.run(step.kernel, *[slots[i] for i in step.inputs])
+                array = results[index]
+                if array.base is None:  # a view takes no memory of its own
+                    self._account(array, array.nbytes)
+            if slot:
+                kept[key] = slots[slot] = array
+                keys[slot] = key
+
     def _constant(self, packed: PackedConstant, kind: TensorType) -> Array:
-        self._reserve(packed.spec.nbytes)
         array = from_bytes(packed.tobytes(), kind.format, kind.shape)
-        # Programs may share it: its bytes are given back when the last of them is gone.
-        weakref.finalize(array, self._release, packed.spec.nbytes).atexit = False
+        self._account(array, packed.spec.nbytes)
         return array
+
+    def _account(self, array: Array, nbytes: int) -> None:
+        self._reserve(nbytes)
+        # Programs may share it: its bytes are given back when the last of them is gone.
+        weakref.finalize(array, self._release, nbytes).atexit = False
 
     def bind(self, loaded: CpuLoaded, inputs: Sequence[View], outputs: Sequence[View]) -> CpuBound:
         """Makes arrays of the views once, so that a run need not."""
