@@ -15,7 +15,15 @@ from accelsdk_conformance.oracles import functions
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.doubled import Doubled
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
-from accelsdk_conformance.problem import Context, Expected, Problem, Tier, Within, always, expect_exact
+from accelsdk_conformance.problem import (
+    Context,
+    Expected,
+    Problem,
+    Tier,
+    Within,
+    always,
+    expect_exact,
+)
 
 
 def carried_problem(
@@ -64,7 +72,10 @@ def softmax(case: Case, context: Context) -> Problem:
     n = int(case.parameters["n"])
     rows = [rng.normal(size=n) * s for s in (0.1, 1.0, 5.0, 20.0)]
     rows += [np.zeros(n), np.full(n, 89.0), np.where(np.arange(n) == 0, 0.0, -80.3)]
-    rows += [np.where(np.arange(n) % 3 == 0, 2.0, -np.inf), np.where(np.arange(n) == n - 1, 60, -60)]
+    rows += [
+        np.where(np.arange(n) % 3 == 0, 2.0, -np.inf),
+        np.where(np.arange(n) == n - 1, 60, -60),
+    ]
     rows += [np.where(np.arange(n) == lane, np.nan, 0.5) for lane in (0, n // 2, n - 1)]
     x = encode(np.array(rows, np.float64), fmt)
     values = x.values
@@ -74,7 +85,9 @@ def softmax(case: Case, context: Context) -> Problem:
     with np.errstate(invalid="ignore"):
         distance = Carried.exact(clean, fmt) - top
     dead = np.isneginf(distance.value)
-    distance = Carried(np.where(dead, -2000.0, distance.value), np.where(dead, 0, distance.error), fmt)
+    distance = Carried(
+        np.where(dead, -2000.0, distance.value), np.where(dead, 0, distance.error), fmt
+    )
     powers = distance.exp(_ulp("Exp", fmt, context.datasheet))
     powers = Carried(np.where(dead, 0.0, powers.value), np.where(dead, 0.0, powers.error), fmt)
     total = powers.total()
@@ -325,7 +338,9 @@ def _convolve(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
 def transposed(case: Case, context: Context) -> Problem:
     """ConvTranspose on whole numbers: each input value adds its kernel to the output."""
     fmt = data.format_of(case, 0)
-    stride, pad, extra, group = (int(case.parameters[k]) for k in ("stride", "pad", "extra", "group"))
+    stride, pad, extra, group = (
+        int(case.parameters[k]) for k in ("stride", "pad", "extra", "group")
+    )
     rng = data.rng(case, context)
     x = represent(rng.integers(-3, 4, (2, 4, 5, 6)), fmt)
     w = represent(rng.integers(-2, 3, (4, 3, 3, 3)), fmt)
@@ -335,7 +350,9 @@ def transposed(case: Case, context: Context) -> Problem:
         own = slice(g * inner, (g + 1) * inner)
         for i, j in np.ndindex(5, 6):
             added = np.einsum("nc,cmhw->nmhw", x.values[:, own, i, j], w.values[own])
-            full[:, 3 * g : 3 * g + 3, i * stride : i * stride + 3, j * stride : j * stride + 3] += added
+            full[
+                :, 3 * g : 3 * g + 3, i * stride : i * stride + 3, j * stride : j * stride + 3
+            ] += added
     value = full[:, :, pad : full.shape[2] - pad, pad : full.shape[3] - pad]
     attributes = {
         "strides": (stride, stride),

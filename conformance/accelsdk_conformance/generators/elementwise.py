@@ -338,9 +338,10 @@ def clip(case: Case, context: Context) -> Problem:
         values = np.where(values < low, low, values)
     if which in ("both", "max"):
         values = np.where(values > high, high, values)
-    limits = [limit if which in ("both", w) else None for limit, w in zip(limits, ("min", "max"), strict=True)]
+    limits = [
+        limit if which in ("both", w) else None
+        for limit, w in zip(limits, ("min", "max"), strict=True)
+    ]
     tensor = encode(values, fmt) if fmt.is_float else from_integers(values, fmt)
     expected = expect_exact(tensor, signed_zero=False)
     return Problem(op="Clip", operands=(x, *limits), oracle=always(expected))
-
-

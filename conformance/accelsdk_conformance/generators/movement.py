@@ -12,7 +12,15 @@ from accelsdk.formats import FLOAT32, INT64
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
-from accelsdk_conformance.problem import Context, Exact, Expected, Problem, Tier, always, expect_exact
+from accelsdk_conformance.problem import (
+    Context,
+    Exact,
+    Expected,
+    Problem,
+    Tier,
+    always,
+    expect_exact,
+)
 
 Codes = NDArray[Any]
 #: Operand shapes, indices, attributes and the reference of one movement.
@@ -30,7 +38,9 @@ def _moves() -> dict[str, Move]:
         found[name] = ([shape], [], attributes, f)
 
     plain("Reshape/flat", _CUBE, {"shape": (60,)}, lambda x: x.reshape(60))
-    plain("Reshape/rank6", _CUBE, {"shape": (1, 3, 5, 2, 2, 1)}, lambda x: x.reshape(1, 3, 5, 2, 2, 1))
+    plain(
+        "Reshape/rank6", _CUBE, {"shape": (1, 3, 5, 2, 2, 1)}, lambda x: x.reshape(1, 3, 5, 2, 2, 1)
+    )
     plain("Reshape/empty", (0, 4), {"shape": (2, 0)}, lambda x: x.reshape(2, 0))
     for perm in ((2, 1, 0), (0, 2, 1), (1, 2, 0)):
         name = "".join(map(str, perm))
@@ -171,7 +181,9 @@ def pool(case: Case, context: Context) -> Problem:
         constant_values=np.nan,
     )
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    windows = windows[:, :, ::stride, ::stride].reshape(*windows[:, :, ::stride, ::stride].shape[:4], -1)
+    windows = windows[:, :, ::stride, ::stride].reshape(
+        *windows[:, :, ::stride, ::stride].shape[:4], -1
+    )
     attributes: dict[str, Any] = {
         "kernel_shape": (kernel, kernel),
         "strides": (stride, stride),

@@ -286,7 +286,9 @@ def _tiers(
             block=block,
         )
         if modelled is not None:
-            found.append((Tier.T1, exact(_scaled_once(Doubled(modelled, modelled * 0), factors))))
+            found.append(
+                (Tier.T1, exact(_scaled_once(Doubled(modelled, np.zeros_like(modelled)), factors)))
+            )
     value = sums.value
     for factor in factors:
         value = scale(value, np.broadcast_to(factor, value.high.shape))
@@ -316,7 +318,7 @@ def _scaled_once(value: Doubled, factors: list[F64]) -> Doubled:
     high = encode(value.high, FLOAT32, low=value.low).values
     for factor in factors:
         high = encode(high * factor, FLOAT32).values
-    return Doubled(high, high * 0)
+    return Doubled(high, np.zeros_like(high))
 
 
 def _scale_nan(product: Product, block: int) -> NDArray[np.bool_] | None:

@@ -103,9 +103,7 @@ def _reshaped(expected: Expected, shape: tuple[int, ...]) -> Expected:
         if isinstance(accept, Exact):
             nan = None if accept.nan is None else accept.nan.reshape(shape)
             free = None if accept.free is None else accept.free.reshape(shape)
-            tiers.append(
-                (tier, Exact(accept.codes.reshape(shape), nan, free, accept.signed_zero))
-            )
+            tiers.append((tier, Exact(accept.codes.reshape(shape), nan, free, accept.signed_zero)))
         else:
             value = Doubled(*(part.reshape(shape) for part in accept.value))
             nan = None if accept.nan is None else accept.nan.reshape(shape)

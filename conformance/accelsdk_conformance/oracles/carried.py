@@ -39,7 +39,8 @@ class Carried:
 
     def rounded(self, ulp: float = 0.5) -> Carried:
         """Adds the error of one primitive: ``ulp`` units in the last place, never below one
-        subnormal step."""
+        subnormal step.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             unit = (np.abs(self.value) + self.error) * 2.0 ** (1 - self.fmt.precision)
             extra = ulp * unit + self.fmt.smallest_subnormal

@@ -115,7 +115,7 @@ _ALPHA = {"LeakyRelu": 0.01, "HardSigmoid": 0.2, "Selu": 1.6732632423543772}
 
 
 def _times(x: F64, factor: F64) -> F64:
-    """x * factor with -Inf * 0 as the limit 0."""
+    """X * factor with -Inf * 0 as the limit 0."""
     return np.where(factor == 0, np.where(np.isnan(x), x, 0.0), x * factor)
 
 
