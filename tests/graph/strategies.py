@@ -1,7 +1,8 @@
 """Random typed graphs over the whole op table, for property tests.
 
-`RECIPES` (from `tests.graph.recipes_compute` and `recipes_shape`) says for each op how to draw operands and attributes that its rules accept; a value
-that exists already is taken as an operand wherever one of the right type does.
+`RECIPES` says for each op how to draw operands and attributes that its rules accept (the
+recipes are in `recipes_compute` and `recipes_shape`); a value that exists already is taken as
+an operand wherever one of the right type does.
 """
 
 from __future__ import annotations
