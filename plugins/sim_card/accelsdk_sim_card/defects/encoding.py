@@ -254,7 +254,7 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     _encoding(
         "e8m0_rounds_down",
-        "round_mode up is taken for down",
+        "round_mode is ignored: the exponent is always rounded down",
         "E8M0",
         "the exponent field copied as it is",
         _scale_down,
