@@ -45,6 +45,7 @@ class IoBinding:
         self._epoch = _NEVER
         self._bound: Bound | None = None
         self._held: list[Storage] = []
+        self._residence: object = None
         self._result: Result | None = None
         self._lock: Any = None
         self._execute: Any = None
@@ -183,6 +184,7 @@ class IoBinding:
         if any(view.offset % step for view in views):
             return
         if self._bound is None:
+            self._residence = self._loaded.residence  # stays loaded as long as it is bound
             loaded = self._loaded.residence.loaded
             sides = views[: len(inputs)], views[len(inputs) :]
             self._bound = device.call("bind", device.driver.bind, loaded, *sides)
@@ -225,7 +227,7 @@ class IoBinding:
 
     def _unbind(self) -> None:
         self._epoch = _NEVER
-        self._bound = None
+        self._bound = self._residence = None
         held, self._held = self._held, []
         for storage in held:
             storage.device.pool.dropped.append(storage)

@@ -105,18 +105,8 @@ class Buffer:
             raise FailedPrecondition(
                 f"the buffer {self.type} was {self._gone}", device=self._device.id
             )
-        if storage.generation != self._device.generation:
-            raise FailedPrecondition(
-                "the buffer did not survive the reset of its device",
-                device=self._device.id,
-                remedy="allocate it again",
-            )
-        if storage.maps:
-            raise FailedPrecondition(
-                "the buffer is mapped, and the device may not use it",
-                device=self._device.id,
-                remedy="leave the map() block first",
-            )
+        if storage.maps or storage.generation != self._device.generation:
+            storage.check()
         return storage
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import weakref
 from typing import Any
@@ -15,6 +16,9 @@ from accelsdk.errors import AccelError, Internal, PluginError, Unimplemented
 from accelsdk.runtime.queues import NativeQueues
 from accelsdk.runtime.worker import Gate, SoftwareQueue, Worker
 
+_LOG = logging.getLogger("accelsdk")
+#: How long closing waits for a call that does not return, seconds.
+_PATIENCE = 5.0
 _open_cards: weakref.WeakSet[Card] = weakref.WeakSet()
 
 
@@ -80,7 +84,8 @@ class Card:
             self.closed = True
         self.launcher.stop()
         try:
-            self.gate.call(self.driver.close)
+            if not self.gate.try_call(self.driver.close, _PATIENCE):
+                _LOG.error("%s: a call of the driver hangs; the card is left open", self.info.id)
         finally:
             self.worker.stop()
             _open_cards.discard(self)

@@ -102,11 +102,15 @@ class Client:
         self.close()
 
     def close(self, timeout: float | None = None) -> None:
-        """Waits for all work, then gives the cards back. Calling it again does nothing.
+        """Waits for the work, then gives the cards back. Calling it again does nothing.
 
         Args:
-            timeout: Seconds for each device; None waits without end. What is not over by
+            timeout: Seconds to wait for each device. None waits without end, but not for
+                work that only a signal from the host could set free. What is not over by
                 then fails.
+
+        Raises:
+            DeadlineExceeded: Work was not over in time; everything is closed even so.
         """
         if self._closed:
             return

@@ -28,6 +28,7 @@ from accelsdk.errors import (
 )
 from accelsdk.formats import Format, by_name, from_dtype
 from accelsdk.graph.types import TensorType
+from accelsdk.runtime import progress
 from accelsdk.runtime.card import Card, lacking
 from accelsdk.runtime.memory import Memory, Pool
 from accelsdk.runtime.observation import Observers
@@ -322,6 +323,15 @@ class Device:
             except AccelError:
                 continue  # it is over, which is what was asked
 
+    def _drain_what_moves(self) -> None:
+        """Blocks until only such work is left as waits for a signal that nobody gave."""
+        while True:
+            with LOCK:
+                moving = [work for work in self.live if not work.waits_for_the_host()]
+            if not moving:
+                return
+            progress.wait(moving[0].event, None)
+
     # -- health ----------------------------------------------------------------------------
 
     def health(self) -> Health:
@@ -403,12 +413,15 @@ class Device:
             raise lacking(capability, self.target, self.id)
 
     def close(self, timeout: float | None = None) -> None:
-        """Drains and gives the card back; called by `Client.close`."""
+        """Drains and gives the card back; called by `Client.close`, which says how."""
         if self._card is None:
             self._closed = True
             return
         try:
-            self.drain(timeout)
+            if timeout is None:
+                self._drain_what_moves()
+            else:
+                self.drain(timeout)
         finally:
             self._closed = True
             self.epoch += 1

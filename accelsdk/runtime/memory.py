@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from accelsdk.backend.driver import Handle, Loaded, MemoryStats
 from accelsdk.backend.info import MemoryInfo
 from accelsdk.backend.observer import EventKind
-from accelsdk.errors import NotFound, OutOfMemory
+from accelsdk.errors import FailedPrecondition, NotFound, OutOfMemory
 from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.sync import Event
 
@@ -66,6 +66,23 @@ class Storage:
         self.writers: list[tuple[int, int, Event]] = []
         self.maps = 0
         self.imported: Any = None
+
+    def check(self) -> None:
+        """Raises `FailedPrecondition` if the device may not use it. The lock is held."""
+        if self.references < 0 and not self.works:
+            raise FailedPrecondition("the buffer was deleted", device=self.device.id)
+        if self.generation != self.device.generation:
+            raise FailedPrecondition(
+                "the buffer did not survive the reset of its device",
+                device=self.device.id,
+                remedy="allocate it again",
+            )
+        if self.maps:
+            raise FailedPrecondition(
+                "the buffer is mapped, and the device may not use it",
+                device=self.device.id,
+                remedy="leave the map() block first",
+            )
 
     def writers_of(self, start: int, end: int) -> list[Event]:
         """Returns the writers of a range that matter: not complete yet, or failed."""
@@ -146,13 +163,14 @@ class Pool:
         self.dead: deque[Storage] = deque()
         self.dropped: deque[Storage] = deque()
         self.unused: deque[tuple[int, Loaded]] = deque()
+        self._told_later: deque[tuple[EventKind, int]] = deque()
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 
     def allocate(self, nbytes: int, kind: str | None = None) -> Storage:
         """Allocates device memory; on a full memory drops caches and tries once more."""
         device = self._device
         memory = self.memory(kind or device.default_memory)
-        self.collect()
+        self.collect(wait=True)
         # Nothing has zero bytes of its own on a card; one byte gives it an identity.
         args = (device.driver.allocate, max(nbytes, 1), memory.kind, device.target.alignment)
         try:
@@ -178,12 +196,30 @@ class Pool:
             )
         return self.memories[kind]
 
-    def collect(self) -> None:
-        """Frees allocations and programs that nothing uses any more."""
+    def collect(self, *, wait: bool = False) -> None:
+        """Frees allocations and programs that nothing uses any more.
+
+        Args:
+            wait: Whether to wait for the driver; else, while it is busy, a later call does it.
+        """
         while self.dropped:
             with LOCK:
                 if self.dropped:
                     self.dropped.popleft().release()
+        if not self.dead and not self.unused:
+            return
+        if not self._device.usable:
+            self._free_all()
+        elif wait:
+            self._device.gate.call(self._free_all)
+        else:
+            self._device.gate.soon(self._free_all)
+        while self._told_later:  # here no lock is held
+            kind, nbytes = self._told_later.popleft()
+            if self._device.observers:
+                self._device.observers.tell(kind, nbytes)
+
+    def _free_all(self) -> None:
         try:
             while self.dead:
                 self._free(self.dead.popleft())
@@ -201,20 +237,18 @@ class Pool:
             memory.in_use -= storage.nbytes
         self._quietly("free", self._device.driver.free, storage.handle)
         storage.imported = None
-        if self._device.observers:
-            self._device.observers.tell(EventKind.FREE, storage.nbytes)
+        self._told_later.append((EventKind.FREE, storage.nbytes))
 
     def _unload(self, generation: int, loaded: Loaded) -> None:
         if generation == self._device.generation:
             self._quietly("unload", self._device.driver.unload, loaded)
-            if self._device.observers:
-                self._device.observers.tell(EventKind.UNLOAD)
+            self._told_later.append((EventKind.UNLOAD, 0))
 
     def _quietly(self, what: str, function: Any, argument: Any) -> None:  # noqa: ANN401
         device = self._device
         if device.usable:
             try:
-                device.gate.call(function, argument)
+                function(argument)
             except Exception:  # nobody asked for this now: there is no one to raise it to
                 _LOG.exception("%s: the driver raised in %s", device.id, what)
 
@@ -223,7 +257,7 @@ class Pool:
         for cache in tuple(self._caches):
             cache.trim()
         gc.collect()
-        self.collect()
+        self.collect(wait=True)
 
     def add_cache(self, cache: Cache) -> None:
         """Has `trim` reach ``cache``, as long as it lives."""
@@ -239,7 +273,7 @@ class Pool:
     def stats(self, kind: str) -> MemoryStats:
         """Returns the use of one memory: the driver's own numbers, or the SDK's count."""
         memory = self.memory(kind)
-        self.collect()
+        self.collect(wait=True)
         device = self._device
         stats: MemoryStats | None = device.call("memory_stats", device.driver.memory_stats, kind)
         return stats or MemoryStats(

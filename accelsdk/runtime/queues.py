@@ -14,7 +14,7 @@ from typing import cast
 
 from accelsdk.backend.driver import Driver
 from accelsdk.backend.optional import Completion, Engine, QueueInfo, SupportsQueues, Ticket
-from accelsdk.errors import Unavailable
+from accelsdk.errors import DeviceFault, Unavailable
 from accelsdk.runtime import progress
 from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.sync import Step, settle
@@ -132,7 +132,18 @@ class NativeQueues:
 
     def _complete(self, work: Work, completion: Completion) -> list[Step]:
         error = completion.error
-        return work.finish(error and translate(error, work.device, work.label), completion)
+        if error is None:
+            return work.finish(None, completion)
+        if (
+            isinstance(error, DeviceFault)
+            and error.device is None
+            and any(
+                event.failure is error or (event.work and event.work.device is not work.device)
+                for event, _ in work.edges
+            )
+        ):
+            return work.finish(error, completion)  # it came through `after`: not ours to claim
+        return work.finish(translate(error, work.device, work.label), completion)
 
     def _wake(self) -> None:
         self._submitted.set()
@@ -150,7 +161,10 @@ class NativeQueues:
             if not self._running and not self._early:
                 self._submitted.wait()
             self._submitted.clear()
-            settle(self._take(self._poll(_SLICE)))
+            try:
+                settle(self._take(self._poll(_SLICE)))
+            except Exception:  # this thread must live: everyone waits for it
+                _LOG.exception("%s: an internal step failed; please report it", self._name)
 
 
 def _first(infos: Sequence[QueueInfo], engine: Engine) -> int:

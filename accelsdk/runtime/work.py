@@ -38,7 +38,8 @@ class State(IntEnum):
 
     WAITING = 0
     LAUNCHED = 1
-    DONE = 2
+    RUNNING = 2  # on a thread of this process
+    DONE = 3
 
 
 #: A range of an allocation: storage, first byte, end.
@@ -157,7 +158,8 @@ class Work:
 
         Raises:
             DeviceFault: The device has failed and was not reset; nothing was submitted.
-            FailedPrecondition: The device is closed; nothing was submitted.
+            FailedPrecondition: The device is closed, or memory that the work needs is gone or
+                mapped; nothing was submitted.
             Cancelled: The token was cancelled before.
         """
         if cancel is not None:
@@ -168,6 +170,8 @@ class Work:
         own, self.edges = self.edges, []
         with LOCK:
             self.device.admit()
+            for storage in self.storages:
+                storage.check()
             if not inline:
                 self.device.epoch += 1
             for storage, start, end in self.reads:
@@ -229,6 +233,28 @@ class Work:
             return self.run(body)
         self.device.card.worker.post(lambda: self.run(body))
         return []
+
+    def waits_for_the_host(self) -> bool:
+        """Says whether only a signal from the host can set this work free. The lock is held."""
+        stuck: dict[Work, bool] = {}
+        path = [self]
+        while path:
+            work = path[-1]
+            if work not in stuck:
+                stuck[work] = work.state is State.WAITING and any(
+                    not event.done and event.work is None for event, _ in work.edges
+                )
+                if work.state is State.WAITING:
+                    others = [event.work for event, _ in work.edges]
+                    path.extend(other for other in others if other and other not in stuck)
+                    continue
+            elif not stuck[work]:
+                stuck[work] = any(
+                    event.work is not None and stuck.get(event.work, False)
+                    for event, _ in work.edges
+                )
+            path.pop()
+        return stuck[self]
 
     def _examine(self) -> tuple[bool, list[Ticket]]:
         """Goes through the edges: whether all are satisfied, and the tickets to come after.
@@ -297,26 +323,36 @@ class Work:
         steps = finish_event(self.event, error)
         for point in self.signals:
             steps.extend(point.semaphore.keep_promise(point.value, self.event))
-        if isinstance(error, DeviceFault):
+        # The fault of another device only travels through here.
+        if isinstance(error, DeviceFault) and error.device == device.id:
             steps.extend(device.latch(error))
         return steps
 
     def cancel(self) -> list[Step]:
         """Ends the work if it has not started; asks the device to, if it has."""
         with LOCK:
-            waiting = self.state is State.WAITING
-            if waiting:
+            state = self.state
+            queued_here = state is State.LAUNCHED and not (
+                self.commands and self.device.launcher.native
+            )
+            if state is State.WAITING or queued_here:
                 self.verdict = Cancelled(
                     f"{self.label} was cancelled before it started", device=self.device.id
                 )
-        if waiting:
+        if state is State.WAITING:
             return self.consider()
+        if queued_here:
+            return self.finish(self.verdict)
         if self.state is State.LAUNCHED and self.ticket is not None:
             self.device.cancel_ticket(self.ticket)
         return []
 
     def run(self, action: Callable[[], Completion | None] | Callable[[], None]) -> list[Step]:
         """Runs ``action`` on this thread as the work's whole effect, and completes it."""
+        with LOCK:
+            if self.state is State.DONE:
+                return []  # cancelled while it was queued
+            self.state = State.RUNNING
         if self.device.fault is not None:
             return self.finish(self.device.fault)
         started = time.perf_counter_ns()

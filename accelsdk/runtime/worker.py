@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -89,7 +90,7 @@ class Worker:
         return results[0]
 
     def stop(self) -> None:
-        """Ends the thread after the jobs that are queued."""
+        """Ends the thread after the jobs that are queued; waits a while for it."""
         if self._thread is not None:
             self._jobs.put(None)
             if not self.here():
@@ -103,6 +104,15 @@ def _work(jobs: SimpleQueue[Callable[[], list[Step]] | None]) -> None:
         except Exception:
             _LOG.exception("an internal job failed; please report it")
         del job  # keep nothing of the caller's alive while waiting
+
+
+def _job(function: Callable[[], object], finished: threading.Event | None = None) -> list[Step]:
+    try:
+        function()
+    finally:
+        if finished is not None:
+            finished.set()
+    return []
 
 
 #: One lock for each backend whose cards may not be called at the same time.
@@ -136,6 +146,37 @@ class Gate:
             return self.thread.call(function, *args, **kwargs)
         with self.lock:
             return function(*args, **kwargs)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Makes a call that nobody waits for, unless the driver is busy in another one."""
+        if self.thread is not None and not self.thread.here():
+            self.thread.post(partial(_job, function))
+        elif self.thread is not None or isinstance(self.lock, nullcontext):
+            function()
+        elif self.lock.acquire(blocking=False):  # type: ignore[attr-defined] # an RLock
+            try:
+                function()
+            finally:
+                self.lock.release()  # type: ignore[attr-defined]
+
+    def try_call(self, function: Callable[[], object], seconds: float) -> bool:
+        """Makes a last call, unless another one has not returned within ``seconds``."""
+        if self.thread is not None and not self.thread.here():
+            finished = threading.Event()
+
+            self.thread.post(partial(_job, function, finished))
+            return finished.wait(seconds)
+        lock = self.lock
+        if isinstance(lock, nullcontext):
+            function()
+            return True
+        if not lock.acquire(timeout=seconds):  # type: ignore[attr-defined] # an RLock
+            return False
+        try:
+            function()
+        finally:
+            lock.release()  # type: ignore[attr-defined]
+        return True
 
 
 class SoftwareQueue:

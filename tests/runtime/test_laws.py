@@ -514,3 +514,37 @@ def test_nothing_is_left_behind(rig):
     time.sleep(0)
     assert rig.device.memory_stats().in_use == 0
     assert not rig.device.live
+
+
+def test_law_5_the_fault_of_one_device_does_not_latch_another(rig):
+    there = rig.load(rig.other)
+    z = rig.empty(rig.other)
+    rig.behaviour.fail.append(DeviceFault("gone"))
+    (y,) = rig.load().execute([rig.put(1)]).outputs
+    copied = y.copy_to(z, block=False)
+    fails(copied, DeviceFault, "gone")
+    assert rig.other.health().state == "ok"
+    x = rig.put(1, device=rig.other)
+    assert there.execute([x]).outputs[0].numpy().tolist() == [2] * N
+
+
+def test_law_6_queued_work_is_dropped(hold):
+    rig = Rig("sync")
+    loaded, x, token = rig.load(), rig.put(1), CancelToken()
+    outputs = [rig.empty() for _ in range(4)]
+    rig.behaviour.hold = hold
+    first = loaded.execute([x], outputs[:1])
+    streams = [rig.device.create_stream() for _ in range(3)]
+    options = ExecuteOptions(cancel=token)
+    queued = [
+        stream.execute(loaded, [x], [y], options)
+        for stream, y in zip(streams, outputs[1:], strict=True)
+    ]
+    token.cancel()
+    for result in queued:
+        fails(result.complete, Cancelled, "before it started")
+    assert not first.complete.is_ready()
+    hold.set()
+    first.wait(10)
+    rig.client.close()
+    assert [name for name, _ in rig.behaviour.calls].count("execute") == 1

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsdk.backend.info import Target
-from accelsdk.errors import FailedPrecondition, Internal, InvalidArgument, PluginError
+from accelsdk.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    PluginError,
+)
 from accelsdk.runtime.client import Client
 from accelsdk.runtime.executable import ExecuteOptions
 from accelsdk.runtime.sync import Semaphore
@@ -230,3 +236,22 @@ def test_the_interpreter_ends_quietly(kind):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_close_does_not_wait_for_a_signal_that_nobody_gives(rig):
+    never, stream, x = Semaphore(), rig.device.create_stream(), rig.put(1)
+    stuck = stream.fill(x, b"\1", wait=[never.at(1)])
+    behind = stream.fill(rig.empty(), b"\2")
+    data = stream.execute(rig.load(), [x]).complete
+    rig.client.close()
+    for event in (stuck, behind, data):
+        with pytest.raises(FailedPrecondition, match="client is closed"):
+            event.wait(0)
+
+
+def test_close_with_a_timeout_says_what_was_not_over(rig):
+    x = rig.put(1)
+    rig.device.create_stream().fill(x, b"\1", wait=[Semaphore().at(1)])
+    with pytest.raises(DeadlineExceeded, match="fill is not complete"):
+        rig.client.close(timeout=0.01)
+    assert rig.behaviour.closed == 1
