@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,15 @@ from accelsdk.kernels.kernel import Kernel, text
 from accelsdk.numerics.affine import AffineRule, ZeroPoint
 from accelsdk.numerics.requantize import fixed_multiply
 from accelsdk.numerics.rounding import Rounding
-from accelsdk_sim_card.defects.defect import Array, Bind, Defect, before, fmt_of, is_op
+from accelsdk_sim_card.defects.defect import (
+    Array,
+    Bind,
+    Defect,
+    before,
+    fmt_of,
+    is_op,
+    with_attributes,
+)
 from accelsdk_sim_card.engines import convert, integer, requantize
 from accelsdk_sim_card.engines.convert import AffineUnit
 from accelsdk_sim_card.engines.integer import IntUnit
@@ -182,13 +189,14 @@ def _no_clamp(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """Codes beyond the range keep their low bits."""
     if not is_op(node, "Quantize") or node.result.format not in (INT8, UINT8):
         return None
-    wide = replace(node, attributes={**node.attributes, "to": "int16"})
-    zero = node.operand(2)
-    if zero is not None:
-        return None
-    kernel = convert.bind_quantize(wide)
+    kernel = convert.bind_quantize(with_attributes(node, to="int16"))
     dtype = node.result.format.dtype
-    return lambda x, scale, *_: (kernel(x, scale)[0].astype(dtype),)
+
+    def wrapping(x: Array, scale: Array, zero: Array | None = None) -> tuple[Array, ...]:
+        wide = None if zero is None else zero.astype(np.int16)
+        return (kernel(x, scale, wide)[0].astype(dtype),)
+
+    return wrapping
 
 
 def _row(name: str, summary: str, breaks: str, seen: str, bind: Bind) -> Defect:
@@ -264,7 +272,7 @@ DEFECTS: tuple[Defect, ...] = (
     _row(
         "quantize_wraps",
         "codes out of range keep their low bits instead of saturating",
-        "Quantize to 8 bits, without a zero point",
+        "Quantize to 8 bits",
         "onnx's reference evaluator beyond 2**31",
         _no_clamp,
     ),
