@@ -42,10 +42,21 @@ class Buffer:
     Attributes:
         offset: Bytes from the start of the allocation.
         type: Format and shape.
+        nbytes: Bytes in device memory.
         valid_shape: The real shape, where a program reported one; else the type's.
     """
 
-    __slots__ = ("__weakref__", "_device", "_gone", "_storage", "_view", "offset", "type", "valid")
+    __slots__ = (
+        "__weakref__",
+        "_device",
+        "_gone",
+        "_storage",
+        "_view",
+        "nbytes",
+        "offset",
+        "type",
+        "valid",
+    )
 
     def __init__(self, storage: Storage, offset: int, type: TensorType) -> None:
         self._storage: Storage | None = storage
@@ -54,6 +65,7 @@ class Buffer:
         self._view: View | None = None
         self.offset = offset
         self.type = type
+        self.nbytes = type.nbytes
         self.valid: Shape | None = None
 
     def __repr__(self) -> str:
@@ -81,11 +93,6 @@ class Buffer:
     def shape(self) -> Shape:
         """Extents, outermost first; the bound, where the real shape is data-dependent."""
         return self.type.shape
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in device memory."""
-        return self.type.nbytes
 
     @property
     def valid_shape(self) -> Shape:

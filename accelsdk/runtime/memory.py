@@ -214,9 +214,9 @@ class Pool:
             self._device.gate.call(self._free_all)
         else:
             self._device.gate.soon(self._free_all)
-        while self._told_later:  # here no lock is held
-            kind, nbytes = self._told_later.popleft()
-            if self._device.observers:
+        told, self._told_later = self._told_later, deque()
+        if self._device.observers:  # here no lock is held
+            for kind, nbytes in told:
                 self._device.observers.tell(kind, nbytes)
 
     def _free_all(self) -> None:

@@ -94,6 +94,8 @@ class InferenceSession:
         try:
             self._device = self._client.device(device)
             self._inputs, self._outputs = self._open(source)
+            self._dtypes = [(a.name, a.format.dtype) for a in self._inputs]
+            self._names = {a.name for a in self._inputs}
             open_shape = any(_is_open(argument) for argument in self._inputs)
             if input_shapes is not None or not open_shape:
                 self._compile_now(input_shapes or {})
@@ -170,24 +172,36 @@ class InferenceSession:
         """
         arrays = self._arrays(feeds)
         wanted = self._positions(output_names)
+        shapes = tuple([array.shape for array in arrays])
         with self._lock:
-            outputs = self._resident(tuple(a.shape for a in arrays)).run(arrays)
+            if shapes not in self._residents:
+                self._check_shapes(arrays)
+            outputs = self._resident(shapes).run(arrays)
         return outputs if wanted is None else [outputs[index] for index in wanted]
 
     def _arrays(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        if feeds.keys() != {argument.name for argument in self._inputs}:
+        if feeds.keys() != self._names:
             self._refuse_names(feeds)
         arrays = []
-        for argument in self._inputs:
-            array = np.asarray(feeds[argument.name])
-            if array.dtype != argument.format.dtype or not _fits(array.shape, argument.shape):
-                raise InvalidArgument(
-                    f"feed {argument.name!r} is {array.dtype}"
-                    f"[{','.join(map(str, array.shape))}]; the model takes {argument}",
-                    remedy=f"convert it to {argument.format.dtype} of that shape",
-                )
+        for name, dtype in self._dtypes:
+            array = np.asarray(feeds[name])
+            if array.dtype != dtype:
+                raise self._misfit(name, array)
             arrays.append(array)
         return arrays
+
+    def _check_shapes(self, arrays: Sequence[NDArray[Any]]) -> None:
+        for argument, array in zip(self._inputs, arrays, strict=True):
+            if not _fits(array.shape, argument.shape):
+                raise self._misfit(argument.name, array)
+
+    def _misfit(self, name: str, array: NDArray[Any]) -> InvalidArgument:
+        argument = next(a for a in self._inputs if a.name == name)
+        return InvalidArgument(
+            f"feed {name!r} is {array.dtype}[{','.join(map(str, array.shape))}]; "
+            f"the model takes {argument}",
+            remedy=f"convert it to {argument.format.dtype} of that shape",
+        )
 
     def _refuse_names(self, feeds: Mapping[str, NDArray[Any]]) -> None:
         names = [argument.name for argument in self._inputs]
