@@ -255,3 +255,17 @@ def test_close_with_a_timeout_says_what_was_not_over(rig):
     with pytest.raises(DeadlineExceeded, match="fill is not complete"):
         rig.client.close(timeout=0.01)
     assert rig.behaviour.closed == 1
+
+
+def test_closing_gives_up_on_a_driver_that_hangs(hold, monkeypatch, caplog):
+    monkeypatch.setattr("accelsdk.runtime.card._PATIENCE", 0.02)
+    monkeypatch.setattr("accelsdk.runtime.worker._JOIN_SECONDS", 0.02)
+    rig = Rig("sync")
+    loaded, x, y = rig.load(), rig.put(1), rig.empty()
+    rig.behaviour.hold = hold
+    result = loaded.execute([x], [y])
+    with pytest.raises(DeadlineExceeded):
+        rig.client.close(timeout=0.02)
+    assert "hangs" in caplog.text
+    with pytest.raises(FailedPrecondition, match="client is closed"):
+        result.wait(0)
