@@ -158,7 +158,7 @@ def _expand_row(group: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Ca
         )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, list):
         return "x".join(map(_text, value)) or "scalar"
     return str(value)

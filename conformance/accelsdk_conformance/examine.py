@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,6 @@ from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import (
     BelowProfile,
     Context,
-    Exact,
     Expected,
     NotApplicable,
     Problem,
@@ -176,7 +175,7 @@ def show(value: float, code: int, fmt: Format) -> str:
     return f"{value!r} (0x{code:0{-(-fmt.bits // 4)}X})"
 
 
-def _meeting(problem: Problem):  # type: ignore[no-untyped-def] # returns the explainer below
+def _meeting(problem: Problem) -> Callable[[tuple[int, ...]], str]:
     """Explains an output element by the operand elements that broadcast to it."""
 
     def explain(element: tuple[int, ...]) -> str:
@@ -198,11 +197,3 @@ def _meeting(problem: Problem):  # type: ignore[no-untyped-def] # returns the ex
         return ", ".join(parts) or "no operands"
 
     return explain
-
-
-def exact_codes(expected: Expected) -> Exact | None:
-    """Returns the bit-exact acceptance of an output, if it has one."""
-    for _, acceptance in expected.tiers:
-        if isinstance(acceptance, Exact):
-            return acceptance
-    return None

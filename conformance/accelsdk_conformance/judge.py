@@ -163,4 +163,5 @@ def ulp_distance(actual: F64, expected: F64, fmt: Format) -> F64:
     with np.errstate(invalid="ignore", over="ignore"):
         _, exponent = np.frexp(np.where(np.isfinite(expected), expected, 1.0))
         exponent = np.maximum(exponent.astype(np.int64) - 1, fmt.emin)
-        return np.abs(actual - expected) / np.ldexp(1.0, exponent - fmt.mantissa_bits)
+        steps: F64 = np.abs(actual - expected) / np.ldexp(1.0, exponent - fmt.mantissa_bits)
+        return steps

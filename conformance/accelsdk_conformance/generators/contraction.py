@@ -6,6 +6,8 @@ give the same bits, so a lost element, a swapped index or one missing bit has no
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from accelsdk.formats import E8M0, FLOAT32, Format
@@ -25,7 +27,6 @@ from accelsdk_conformance.oracles.tensor import (
     code_dtype,
     decode_table,
     encode,
-    from_integers,
     magnitudes,
     represent,
 )
@@ -45,7 +46,8 @@ def _whole(fmt: Format, limit: int) -> F64:
     values = np.unique(decode_table(fmt)[np.isfinite(decode_table(fmt))])  # positive ones below
     if not fmt.is_float:
         values = values * 2.0**fmt.mantissa_bits  # whole steps; the caller scales back
-    return values[(values >= 1) & (values <= limit) & (values == np.rint(values))]
+    whole: F64 = values[(values >= 1) & (values <= limit) & (values == np.rint(values))]
+    return whole
 
 
 def _grid(
@@ -215,8 +217,6 @@ def _powers_for(
 
 def _with_bits(case: Case, bits: int) -> Case:
     """Returns the case with the exact domain that the declaration, not the floor, grants."""
-    from dataclasses import replace
-
     return replace(case, parameters={**case.parameters, "bits": bits})
 
 
@@ -269,7 +269,8 @@ def normal(case: Case, context: Context) -> Problem:
             b_scales=Tensor(FLOAT32, scales.codes[None, m:]),
         )
     elif block:
-        product = Product(a=a, b=b, **_block_scales(rng, (m, k, n), 4))
+        left, right = _block_scales(rng, (m, k, n), 4)
+        product = Product(a=a, b=b, a_scales=left, b_scales=right)
     return problem(case, context, product)
 
 
@@ -283,12 +284,12 @@ def _saturated(x: F64, fmt: Format) -> Tensor:
 
 def _block_scales(
     rng: np.random.Generator, shape: tuple[int, int, int], spread: int
-) -> dict[str, Tensor]:
+) -> tuple[Tensor, Tensor]:
     m, k, n = shape
     count = -(-k // 32)
     left = rng.integers(127 - spread, 128 + spread, (m, count)).astype(np.uint8)
     right = rng.integers(127 - spread, 128 + spread, (count, n)).astype(np.uint8)
-    return {"a_scales": Tensor(E8M0, left), "b_scales": Tensor(E8M0, right)}
+    return Tensor(E8M0, left), Tensor(E8M0, right)
 
 
 def scaled(case: Case, context: Context) -> Problem:
@@ -400,10 +401,11 @@ def subnormal(case: Case, context: Context) -> Problem:
     spec = specification(case, context, a_format, b_format)
     if spec is not None and (spec.subnormals_in, spec.subnormals_out) != ("keep", "keep"):
         raise NotApplicable("subnormals are declared flushed")
+    low: F64
     if a_format.bits <= 16 and a_format.is_float:
         low = magnitudes(a_format)[:-1][:9]
     else:
-        low = a_format.smallest_subnormal * np.arange(9)
+        low = float(a_format.smallest_subnormal) * np.arange(9.0)
     a = np.concatenate([low, [a_format.smallest_normal if a_format.is_float else 0.5, 1.0]])
     big = [1.0, 2.0, 0.5, 4.0, 1.5, b_format.smallest_normal if b_format.is_float else 0.25]
     b = np.array([value for value in big if value <= b_format.max])
@@ -415,103 +417,3 @@ def subnormal(case: Case, context: Context) -> Problem:
         exact=True,
     )
     return problem(case, context, product)
-
-
-# -- TOSA 1.1 data sets ------------------------------------------------------------------------
-
-
-def _tosa_stream(seed: int, count: int) -> F64:
-    """TOSA 1.1 appendix A: numbers in [-1, 1] from a fixed congruence."""
-    multiplier = ((8 * seed + 1) * 0x705A5E75) & 0xFFFFFFFF
-    state, found = (multiplier + 1) & 0xFFFFFFFF, np.empty(count)
-    for index in range(count):
-        sign = -1.0 if state >> 31 else 1.0
-        found[index] = sign * (state & 0x7FFFFFFF) / 0x7FFFFFFF
-        state = (state * multiplier + 1) & 0xFFFFFFFF
-    return found
-
-
-def tosa(case: Case, context: Context) -> Problem:
-    """The published data sets S0, S2, S3 and S5, quantised to the operand formats."""
-    a_format, b_format = _operands(case)
-    name, k = str(case.parameters["set"]), int(case.parameters["k"])
-    m, n = 8, 6
-    left = _tosa_stream(2 * int(case.parameters.get("stream", 1)), m * k).reshape(m, k)
-    right = _tosa_stream(2 * int(case.parameters.get("stream", 1)) + 1, k * n).reshape(k, n)
-    top = _tosa_largest(a_format, b_format)
-    first = np.arange(k) == 0
-    match name:
-        case "s0":
-            zero = _tosa_stream(7, k) < 0
-            a, b = np.where(zero, 0.0, left), np.where(zero[:, None], right, 0.0)
-        case "s2":
-            a = np.where(first, 1.0, left / np.sqrt(k))
-            b = np.where(first[:, None], 1.0, right / np.sqrt(k))
-        case "s3":
-            a = np.where(first, 16.0, np.exp(2 * left) * left[:, ::-1])
-            b = np.where(first[:, None], 16.0, np.exp(2 * right) * right[::-1])
-        case _:
-            a, b = top / np.sqrt(k) * left, top / np.sqrt(k) * right
-    a, b = _within(a, a_format), _within(b, b_format)
-    return problem(case, context, Product(a=encode(a, a_format), b=encode(b, b_format)))
-
-
-def _tosa_largest(a: Format, b: Format) -> float:
-    """B: the largest value whose square does not overflow the result."""
-    return min(a.max, b.max, 2.0**63 if a.bits >= 16 and a.emax > 100 else 2.0**15)
-
-
-def _within(x: F64, fmt: Format) -> F64:
-    return np.clip(x, fmt.min, fmt.max)
-
-
-# -- integers ---------------------------------------------------------------------------------
-
-
-def integer_grid(case: Case, context: Context) -> Problem:
-    """Full-range integers with odd zero points: scalar, per row, per column, or none."""
-    a_format, b_format = _operands(case)
-    m, k, n = (int(case.parameters.get(key, 7)) for key in ("m", "k", "n"))
-    rng = data.rng(case, context)
-    a, b = _full(a_format, (m, k), rng), _full(b_format, (k, n), rng)
-    zeros = str(case.parameters.get("zeros", "none"))
-    left = right = None
-    if zeros != "none":
-        left = _full(a_format, () if zeros == "scalar" else (m,), rng)
-        right = _full(b_format, () if zeros == "scalar" else (n,), rng)
-    return integer_problem(case, context, a, b, left, right)
-
-
-def _full(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
-    return Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(code_dtype(fmt)))
-
-
-def integer_pairs(case: Case, context: Context) -> Problem:
-    """Every pair of codes, and the pairs whose sum of two leaves int16."""
-    a_format, b_format = _operands(case)
-    a, b = data.all_codes(a_format).codes, data.all_codes(b_format).codes
-    left = np.stack([a, np.roll(a, 1)], axis=1)
-    right = np.stack([b, np.zeros_like(b)])
-    if case.parameters["kind"] == "adjacent":
-        right = np.stack([b, np.roll(b, 1)])
-    return integer_problem(case, context, Tensor(a_format, left), Tensor(b_format, right))
-
-
-def integer_extremes(case: Case, context: Context) -> Problem:
-    """All codes at their ends: sums beyond 16, 24 and 32 bits."""
-    a_format, b_format = _operands(case)
-    k = int(case.parameters["k"])
-    ends = [[fmt.min, fmt.max] for fmt in (a_format, b_format)]
-    a = from_integers(np.repeat(np.array(ends[0])[:, None], k, axis=1), a_format)
-    b = from_integers(np.repeat(np.array(ends[1])[None], k, axis=0), b_format)
-    return integer_problem(case, context, a, b)
-
-
-def integer_positional(case: Case, context: Context) -> Problem:
-    """Rows that select K by the bits of its index, as `positional`."""
-    a_format, b_format = _operands(case)
-    k = int(case.parameters["k"])
-    index = np.arange(k)
-    bits = [(index >> bit) & 1 for bit in range(max(1, (k - 1).bit_length()))]
-    a = from_integers(np.array([*bits, *(1 - row for row in bits), np.ones(k)]), a_format)
-    return integer_problem(case, context, a, _full(b_format, (k, 8), data.rng(case, context)))

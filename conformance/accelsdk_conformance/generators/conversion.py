@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.backend.datasheet import CastSpec, MxSpec, QuantSpec
+from accelsdk.backend.datasheet import CastSpec, QuantSpec
 from accelsdk.formats import (
-    E8M0,
     FLOAT32,
     FLOAT64,
     INT32,
-    MXINT8,
     Format,
     Kind,
     by_name,
@@ -31,10 +29,7 @@ from accelsdk_conformance.oracles.tensor import (
 )
 from accelsdk_conformance.problem import (
     Context,
-    Exact,
-    Expected,
     Problem,
-    Tier,
     always,
     expect_exact,
 )
@@ -43,7 +38,7 @@ from accelsdk_conformance.problem import (
 def cast(case: Case, context: Context) -> Problem:
     """Every code, every boundary and every tie of one conversion."""
     source, target = data.format_of(case, 0), data.format_of(case, 1)
-    attributes = {"to": target.name, **case.parameters}
+    attributes: dict[str, Any] = {"to": target.name, **case.parameters}
     tensor = _cast_data(source, target, data.rng(case, context))
     spec = context.datasheet.cast(source.name, target.name)
     how = spec or CastSpec()
@@ -101,7 +96,7 @@ def quantize(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     shape, axis, block = _GRANULARITY[mode]
     scale, wide = _scales(mode, shape, axis, block, rng)
-    zero = _zero_points(target, scale.shape, rng)
+    zero = None if mode == "symmetric" else _zero_points(target, scale.shape, rng)
     points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), mode, shape)
     x = _quantize_data(shape, wide, target, rng)
     spec = context.datasheet.quantize
@@ -117,7 +112,7 @@ def quantize(case: Case, context: Context) -> Problem:
         zero_point_is=how.zero_point,
         rounding=Rounding(how.rounding),
     )
-    attributes = {
+    attributes: dict[str, Any] = {
         "to": target.name,
         "axis": axis,
         "block_size": block,
@@ -133,6 +128,7 @@ def quantize(case: Case, context: Context) -> Problem:
 _GRANULARITY: dict[str, tuple[tuple[int, ...], int, int]] = {
     "tensor": ((8, 512), 1, 0),
     "power2": ((8, 512), 1, 0),
+    "symmetric": ((8, 512), 1, 0),
     "channel0": ((7, 200), 0, 0),
     "channel1": ((3, 37, 19), 1, 0),
     "block16": ((5, 128), 1, 16),
@@ -145,7 +141,7 @@ def _scales(
     mode: str, shape: tuple[int, ...], axis: int, block: int, rng: np.random.Generator
 ) -> tuple[Tensor, F64]:
     """Returns the scale operand, and the same spread over the shape of the data."""
-    if mode in ("tensor", "power2"):
+    if mode in ("tensor", "power2", "symmetric"):
         scale = data.scalar(0.25 if mode == "power2" else float(np.float32(0.0764)))
         return scale, np.broadcast_to(scale.values, shape)
     extents = [shape[axis]]
@@ -200,11 +196,11 @@ def dequantize(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     shape, axis, block = _GRANULARITY[mode]
     scale, wide = _scales(mode, shape, axis, block, rng)
-    zero = _zero_points(source, scale.shape, rng)
+    zero = None if mode == "symmetric" else _zero_points(source, scale.shape, rng)
     points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), mode, shape)
     codes = (np.arange(np.prod(shape)) % (1 << source.bits)).reshape(shape)
     q = Tensor(source, codes.astype(code_dtype(source)))
-    attributes = {"axis": axis, "block_size": block, "to": "float32"}
+    attributes: dict[str, Any] = {"axis": axis, "block_size": block, "to": "float32"}
     expected = expect_exact(oracle.dequantize(q, wide, points, FLOAT32), signed_zero=False)
     return Problem(
         op="Dequantize", operands=(q, scale, zero), attributes=attributes, oracle=always(expected)
@@ -233,7 +229,7 @@ def requantize(case: Case, context: Context) -> Problem:
         acc.integers,
         real,
         shift.integers if shift else None,
-        zero_value,
+        np.array(zero_value),
         target,
         bias=bias.integers if bias else None,
         arithmetic=arithmetic,
@@ -244,15 +240,18 @@ def requantize(case: Case, context: Context) -> Problem:
         others=(got.other.codes,),
         claim="requantize" if context.datasheet.requantize else "",
     )
+    parts: list[Tensor | None] = [multiplier, shift, bias]
     if channels == 1:
-        multiplier, shift, bias = (
-            Tensor(part.format, part.codes.reshape(())) if part else None
-            for part in (multiplier, shift, bias)
-        )
-    attributes = {"to": target.name, "arithmetic": arithmetic, "axis": -1, "relu": int(relu)}
+        parts = [part and Tensor(part.format, part.codes.reshape(())) for part in parts]
+    attributes: dict[str, Any] = {
+        "to": target.name,
+        "arithmetic": arithmetic,
+        "axis": -1,
+        "relu": int(relu),
+    }
     return Problem(
         op="Requantize",
-        operands=(acc, multiplier, shift, zero, bias),
+        operands=(acc, parts[0], parts[1], zero, parts[2]),
         attributes=attributes,
         oracle=always(expected),
     )
@@ -294,198 +293,3 @@ def _accumulators(arithmetic: str, how: str, channels: int, rng: np.random.Gener
     if channels == 1:
         return from_integers(values, INT32)
     return from_integers(np.repeat(values[:, None], channels, axis=1), INT32)
-
-
-# -- MX ---------------------------------------------------------------------------------------
-
-
-def quantize_block(case: Case, context: Context) -> Problem:
-    """One set of blocks under one scale rule; the elements are held to the device's scales."""
-    element = data.format_of(case, 0)
-    rng = data.rng(case, context)
-    x, axis = _BLOCK_SETS[str(case.parameters["set"])](element, rng)
-    spec = context.datasheet.block("float32", element.name)
-    rule = str(case.parameters.get("rule") or (spec.scale_rule if spec else "floor"))
-    attributes = {"to": element.name, "axis": axis, "block_size": 32}
-    if rule != "other":
-        attributes["rule"] = rule
-
-    def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
-        return _block_expected(x, axis, element, rule, spec, outputs[1])
-
-    return Problem(
-        op="QuantizeBlock",
-        operands=(encode(x, FLOAT32),),
-        attributes=attributes,
-        outputs=2,
-        oracle=judge,
-    )
-
-
-def _block_expected(
-    x: F64, axis: int, element: Format, rule: str, spec: MxSpec | None, scales: Tensor
-) -> tuple[Expected, ...]:
-    how = spec or MxSpec()
-    grouped, restore = oracle.blocks(x, axis, 32)
-    base = "floor" if rule == "other" else rule
-    wanted = oracle.block_scales(
-        grouped, element, base, inf_rule=how.inf_rule, flush=how.flush_fp32_subnormals
-    )
-    others: tuple[NDArray[Any], ...] = ()
-    if rule == "other":
-        others = (np.minimum(wanted + 1, 254),)
-    infinite = np.isinf(grouped).any(axis=-1) & ~np.isnan(grouped).any(axis=-1)
-    claim = f"mx[float32, {element}].scale_rule" if spec else ""
-    moved = tuple(np.moveaxis(part, -1, axis).astype(np.uint8) for part in (wanted, *others))
-    open_inf = np.moveaxis(infinite & (how.inf_rule == "other" or spec is None), -1, axis)
-    scale_codes = Exact(moved[0], None, open_inf, True, moved[1:])
-    scale = Expected(E8M0, moved[0].shape, ((Tier.T0, scale_codes),), Tier.T0, claim)
-    own = wanted
-    if scales.shape == moved[0].shape:
-        own = np.moveaxis(scales.codes.astype(np.int64), axis, -1)
-    plain = np.where(np.isfinite(grouped), grouped, 0.0)
-    if how.flush_fp32_subnormals:
-        plain = np.where(np.abs(plain) < 2.0**-126, 0.0, plain)
-    codes = restore(oracle.block_elements(plain, own, element).codes.astype(np.float64))
-    codes = codes.astype(np.uint8)
-    ignored = restore(np.repeat((own == 0xFF)[..., None], 32, axis=-1).astype(np.float64)) > 0
-    ignored |= ~np.isfinite(x)
-    lowest: tuple[NDArray[Any], ...] = ()
-    if element == MXINT8:
-        second = np.where(codes == 0x80, 0x81, codes).astype(np.uint8)
-        codes, lowest = (second, ()) if how.int8_min == -127 else (codes, (second,))
-        if spec is not None and how.int8_min == -128:
-            lowest = ()
-    elements = expect_exact(
-        Tensor(element, codes),
-        nan=np.zeros(codes.shape, bool),
-        free=ignored,
-        signed_zero=False,
-        others=lowest,
-        claim=f"mx[float32, {element}]" if spec else "",
-    )
-    return elements, scale
-
-
-def _amax_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-    """Each mantissa at which a rule turns over, as amax in every lane and of both signs."""
-    largest = element.max / 2.0**element.emax
-    step = 2.0 ** -(element.mantissa_bits + 1)
-    turning = np.array([1.0, largest, largest + step, 2 - step, 1.5, 2 - 2.0**-23, 1 + 2.0**-23])
-    near = np.concatenate([turning, turning - 2.0**-23, turning + 2.0**-23])
-    mantissas = np.unique(near[(near >= 1) & (near < 2)])
-    rows = []
-    for index, mantissa in enumerate(mantissas):
-        for exponent in (0, -20, 31, 100, -126 + element.emax, -118):
-            block = rng.uniform(-1, 1, 32) * 2.0**exponent
-            lane = (index * 7 + exponent) % 32
-            block[lane] = (-1) ** index * mantissa * 2.0**exponent
-            rows.append(block)
-    for lane in range(32):
-        for sign in (1, -1):
-            block = rng.uniform(-0.9, 0.9, 32)
-            block[lane] = sign * 1.375
-            rows.append(block)
-    return oracle.float32(np.array(rows)), -1
-
-
-def _edge_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-    """Just below powers of two, subnormals, zeros, and blocks that hold one tiny number."""
-    tops = [np.nextafter(np.float32(2.0**k), np.float32(0)) for k in (3, 8, 10, 32, 65, 127)]
-    amaxes = [*tops, 1024 * (1 - 2.0**-20), 2.0**-120, 2.0**-127, 2.0**-149, 2.0**-126, 0.0]
-    rows = []
-    for amax in amaxes:
-        for fill in (0.0, 0.3, 1.0):
-            block = rng.uniform(-1, 1, 32) * fill * float(amax)
-            block[int(rng.integers(32))] = float(amax)
-            rows.append(block)
-    rows += [np.zeros(32), -np.zeros(32)]
-    return oracle.float32(np.array(rows)), -1
-
-
-def _special_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-    """NaN and infinities in every lane, alone and beside each other."""
-    rows = []
-    for lane in range(32):
-        for value in (np.nan, np.inf, -np.inf):
-            block = rng.normal(size=32)
-            block[lane] = value
-            rows.append(block)
-    both = rng.normal(size=32)
-    both[3], both[29] = np.inf, np.nan
-    return oracle.float32(np.array([*rows, both, rng.normal(size=32)])), -1
-
-
-def _tie_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-    """Element midpoints and their neighbours under a known scale, at several exponents."""
-    if element.is_float:
-        grid = data.boundaries(element, FLOAT32)
-    else:
-        grid = data.both_signs(np.arange(0, 256) / 128)
-    grid = grid[np.abs(grid) <= element.max]
-    count = -(-len(grid) // 31)
-    body = np.zeros(count * 31)
-    body[: len(grid)] = grid
-    lead = np.full((count, 1), 2.0**element.emax)
-    block = np.concatenate([lead, body.reshape(count, 31)], axis=1)
-    return np.concatenate([block, block * 2.0**-40, block * 2.0**60]), -1
-
-
-def _noise_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-    """Ordinary data with outliers and wide ranges."""
-    x = rng.normal(size=(16, 256)) * np.exp2(rng.integers(-12, 12, (16, 256)))
-    return oracle.float32(x), -1
-
-
-def _shaped(shape: tuple[int, ...], axis: int):  # type: ignore[no-untyped-def] # a set, as above
-    def make(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-        ramp = np.exp2(np.arange(np.prod(shape)).reshape(shape) % 23 - 11)
-        return oracle.float32(ramp * rng.uniform(-1.9, 1.9, shape)), axis
-
-    return make
-
-
-_BLOCK_SETS = {
-    "amax": _amax_set,
-    "edges": _edge_set,
-    "specials": _special_set,
-    "ties": _tie_set,
-    "noise": _noise_set,
-    "tail1": _shaped((5, 33), -1),
-    "tail31": _shaped((5, 95), -1),
-    "short": _shaped((7, 5), -1),
-    "axis0": _shaped((70, 9), 0),
-    "axis1": _shaped((3, 65, 5), 1),
-}
-
-
-def dequantize_block(case: Case, context: Context) -> Problem:
-    """Every code under every scale: edges, NaN scale, subnormal and overflowing products."""
-    element = data.format_of(case, 0)
-    axis = int(case.parameters.get("axis", -1))
-    codes = np.arange(1 << element.bits)
-    scales = np.array([0, 1, 2, 60, 117, 126, 127, 128, 140, 200, 246, 247, 253, 254, 255])
-    width = -(-len(codes) // 32) * 32
-    grid = np.resize(codes, (len(scales), width - 5 if case.parameters.get("tail") else width))
-    scale_grid = np.repeat(scales[:, None], -(-grid.shape[1] // 32), axis=1)
-    scale_grid = (scale_grid + np.arange(scale_grid.shape[1])[None] * 0) % 256
-    wide = np.repeat(scale_grid, 32, axis=1)[:, : grid.shape[1]]
-    converted = oracle.dequantize_block(
-        Tensor(element, grid.astype(np.uint8)).values[..., None], wide, FLOAT32
-    )
-    tensor = Tensor(FLOAT32, converted.tensor.codes[..., 0])
-    free = converted.free[..., 0]
-    elements, scale = grid.astype(np.uint8), scale_grid.astype(np.uint8)
-    if axis == 0:
-        elements, scale, free = elements.T, scale.T, free.T
-        tensor = Tensor(FLOAT32, tensor.codes.T)
-    expected = expect_exact(tensor, free=free, signed_zero=False)
-    return Problem(
-        op="DequantizeBlock",
-        operands=(Tensor(element, elements), Tensor(E8M0, scale)),
-        attributes={"axis": axis, "block_size": 32, "to": "float32"},
-        oracle=always(expected),
-    )
-
-
-__all__ = ["cast", "dequantize", "dequantize_block", "quantize", "quantize_block", "requantize"]

@@ -153,7 +153,8 @@ def binary(case: Case, context: Context) -> Problem:
     attributes = {k: v for k, v in case.parameters.items() if k in ("fmod", "direction")}
     if fmt.is_float:
         with np.errstate(all="ignore"):
-            reference = functions.binary(case.op, *np.broadcast_arrays(x.values, y.values), True)
+            a, b = np.broadcast_arrays(x.values, y.values)
+            reference = functions.binary(case.op, a, b, fmod=True)
         left = np.broadcast_to(x.values, reference.shape)
         if fmt == FLOAT64 and case.op in ("Add", "Sub", "Mul", "Div"):
             expected = expect_exact(Tensor(fmt, reference.view(np.uint64)))
@@ -172,7 +173,8 @@ def _pairs(fmt: Format, rng: np.random.Generator, shape: str) -> tuple[Tensor, T
     else:
         every = data.integers_of(fmt, rng).codes
         pool = every[np.linspace(0, len(every) - 1, 160).astype(np.int64)]
-        ends = from_integers(np.array([fmt.min, fmt.max, 0, 1, -1 if fmt.is_signed else 2]), fmt)
+        low = -(1 << (fmt.bits - 1)) if fmt.is_signed else 0
+        ends = from_integers(np.array([low, low + (1 << fmt.bits) - 1, 0, 1, low + 1]), fmt)
         pool = np.concatenate([ends.codes, pool])
     if shape == "channel":  # PRelu: the slope broadcasts to the operand, never the other way
         return Tensor(fmt, pool[:120].reshape(2, 5, 12)), Tensor(fmt, pool[60:65].reshape(5, 1))
@@ -329,7 +331,7 @@ def clip(case: Case, context: Context) -> Problem:
     x = data.samples(fmt, data.rng(case, context))
     which = str(case.parameters["limits"])
     low, high = (-1.0, 2.0) if fmt.is_float else (-5.0 if fmt.is_signed else 5.0, 100.0)
-    limits: list[Tensor | None] = [
+    limits = [
         represent(np.array(limit), fmt) if fmt.is_float else from_integers(np.array(limit), fmt)
         for limit in (low, high)
     ]
@@ -338,10 +340,10 @@ def clip(case: Case, context: Context) -> Problem:
         values = np.where(values < low, low, values)
     if which in ("both", "max"):
         values = np.where(values > high, high, values)
-    limits = [
-        limit if which in ("both", w) else None
-        for limit, w in zip(limits, ("min", "max"), strict=True)
+    given: list[Tensor | None] = [
+        limit if which in ("both", name) else None
+        for limit, name in zip(limits, ("min", "max"), strict=True)
     ]
     tensor = encode(values, fmt) if fmt.is_float else from_integers(values, fmt)
     expected = expect_exact(tensor, signed_zero=False)
-    return Problem(op="Clip", operands=(x, *limits), oracle=always(expected))
+    return Problem(op="Clip", operands=(x, *given), oracle=always(expected))

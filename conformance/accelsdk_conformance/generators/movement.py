@@ -52,7 +52,8 @@ def _moves() -> dict[str, Move]:
             shapes, [], {"axis": axis}, lambda *x, a=axis: np.concatenate(x, axis=a),
         )  # fmt: skip
     plain(
-        "Slice/steps", (9, 10), {"starts": (1, 8), "ends": (9, 1), "axes": (0, 1), "steps": (3, -2)},
+        "Slice/steps", (9, 10),
+        {"starts": (1, 8), "ends": (9, 1), "axes": (0, 1), "steps": (3, -2)},
         lambda x: x[1:9:3, 8:1:-2],
     )  # fmt: skip
     plain(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from accelsdk_conformance.oracles.contraction import (
     exact_domain,
 )
 from accelsdk_conformance.oracles.doubled import Doubled, scale
-from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers
+from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import (
     Acceptance,
     BelowProfile,
@@ -325,10 +325,11 @@ def _scale_nan(product: Product, block: int) -> NDArray[np.bool_] | None:
     if not block or product.a_scales is None or product.b_scales is None:
         return None
     left, right = product.a_scales.codes == 0xFF, product.b_scales.codes == 0xFF
-    return left.any(axis=1)[:, None] | right.any(axis=0)[None, :]
+    found: Mask = left.any(axis=1)[:, None] | right.any(axis=0)[None, :]
+    return found
 
 
-def explainer(a: Tensor, b: Tensor):  # type: ignore[no-untyped-def] # Problem.explain
+def explainer(a: Tensor, b: Tensor) -> Callable[[tuple[int, ...]], str]:
     """Explains an output element by its row and column, zero products left out."""
 
     def explain(element: tuple[int, ...]) -> str:

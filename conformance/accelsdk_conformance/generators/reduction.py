@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsdk.formats import FLOAT64, INT64, Format
 from accelsdk_conformance.case import Case
@@ -11,6 +14,7 @@ from accelsdk_conformance.oracles.contraction import Accumulator, any_order_boun
 from accelsdk_conformance.oracles.doubled import Doubled
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
+    Acceptance,
     Context,
     Exact,
     Expected,
@@ -34,7 +38,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def _fold(x: F64, axes: tuple[int, ...]) -> F64:
+def _fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     """Moves the reduced axes last and makes one of them."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     moved = x.transpose(*kept, *axes)
@@ -55,7 +59,7 @@ def total(case: Case, context: Context) -> Problem:
     keep = bool(case.parameters.get("keepdims", 1))
     kind = str(case.parameters["data"])
     x = _values(fmt, shape, kind, rng)
-    attributes = {"axes": axes, "keepdims": int(keep)}
+    attributes: dict[str, Any] = {"axes": axes, "keepdims": int(keep)}
     out = _shape(shape, axes, keep)
     if not fmt.is_float:
         flat = _fold(x.integers.astype(np.float64), axes).sum(axis=1)
@@ -98,7 +102,7 @@ def _summed(rows: F64, fmt: Format, kind: str) -> Expected:
 
 
 def _reshaped(expected: Expected, shape: tuple[int, ...]) -> Expected:
-    tiers = []
+    tiers: list[tuple[Tier, Acceptance]] = []
     for tier, accept in expected.tiers:
         if isinstance(accept, Exact):
             nan = None if accept.nan is None else accept.nan.reshape(shape)
@@ -127,7 +131,7 @@ def product(case: Case, context: Context) -> Problem:
         x = from_integers(rng.integers(-3, 4, shape), fmt)
         flat = from_integers(_fold(x.integers, axes).prod(axis=1), fmt)
     expected = _reshaped(expect_exact(flat), _shape(shape, axes, True))
-    attributes = {"axes": axes, "keepdims": 1}
+    attributes: dict[str, Any] = {"axes": axes, "keepdims": 1}
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
 
@@ -156,7 +160,7 @@ def extreme(case: Case, context: Context) -> Problem:
         whole = operand.integers
         flat = whole.max(axis=1) if largest else whole.min(axis=1)
         expected = expect_exact(from_integers(flat, fmt))
-    attributes = {"axes": (1,), "keepdims": 0}
+    attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
     return Problem(op=case.op, operands=(operand,), attributes=attributes, oracle=always(expected))
 
 
@@ -166,7 +170,7 @@ def extreme_empty(case: Case, context: Context) -> Problem:
     operand = represent(np.zeros((3, 0)), fmt)
     neutral = -np.inf if case.op == "ReduceMax" else np.inf
     expected = expect_exact(represent(np.full(3, neutral), fmt))
-    attributes = {"axes": (1,), "keepdims": 0}
+    attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
     return Problem(op=case.op, operands=(operand,), attributes=attributes, oracle=always(expected))
 
 
@@ -185,7 +189,7 @@ def arg_extreme(case: Case, context: Context) -> Problem:
         index = signed.argmax(axis)
     if keep:
         index = np.expand_dims(index, axis)
-    attributes = {"axis": axis, "select_last_index": last, "keepdims": keep}
+    attributes: dict[str, Any] = {"axis": axis, "select_last_index": last, "keepdims": keep}
     expected = expect_exact(from_integers(index, INT64))
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -204,7 +208,7 @@ def running(case: Case, context: Context) -> Problem:
         x, out = represent(whole, fmt), represent(found, fmt)
     else:
         x, out = from_integers(whole, fmt), from_integers(found, fmt)
-    attributes = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
+    attributes: dict[str, Any] = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
     expected = expect_exact(out, signed_zero=False)
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -217,7 +221,7 @@ def top_k(case: Case, context: Context) -> Problem:
     order = np.argsort(-whole if largest else whole, axis=1, kind="stable")[:, :k]
     x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
     values = Tensor(fmt, np.take_along_axis(x.codes, order, axis=1))
-    attributes = {"k": k, "axis": -1, "largest": largest, "sorted": 1}
+    attributes: dict[str, Any] = {"k": k, "axis": -1, "largest": largest, "sorted": 1}
     return Problem(
         op=case.op,
         operands=(x,),

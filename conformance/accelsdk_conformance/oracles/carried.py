@@ -9,11 +9,12 @@ every right evaluation of that decomposition with the declared primitives.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from accelsdk.formats import Format
-from accelsdk_conformance.oracles.tensor import F64
+from accelsdk_conformance.oracles.tensor import F64, Mask
 
 _ROOM = 1 + 2.0**-20  # second-order terms and the oracle's own rounding
 
@@ -127,5 +128,9 @@ class Carried:
         """Returns the hyperbolic tangent."""
         return self.bounded(np.tanh(self.value), 1.0, 5.0, 0.5)
 
-    def __getitem__(self, index: object) -> Carried:
-        return Carried(self.value[index], self.error[index], self.fmt)  # type: ignore[index] # any NumPy index
+    def where(self, mask: Mask, value: float) -> Carried:
+        """Returns the same with an exact ``value`` wherever ``mask`` holds."""
+        return Carried(np.where(mask, value, self.value), np.where(mask, 0.0, self.error), self.fmt)
+
+    def __getitem__(self, index: Any) -> Carried:  # noqa: ANN401 # any NumPy index
+        return Carried(self.value[index], self.error[index], self.fmt)

@@ -92,14 +92,14 @@ def contract(
         for rows in _row_chunks(a.shape[0], a.shape[1] * b.shape[1])
     ]
     shape = (a.shape[0], b.shape[1])
-    high, low, field, bits = (
-        np.concatenate([part[index] for part in parts]).reshape(shape) if parts else np.zeros(shape)
+    high, low, exponent, bits = (
+        np.concatenate([part[index] for part in parts] or [np.zeros(0)]).reshape(shape)
         for index in range(4)
     )
     value = Doubled(high, low)
     magnitude = np.abs(finite_a) @ np.abs(finite_b)
     terms = np.rint((finite_a != 0).astype(np.float64) @ (finite_b != 0)).astype(np.int64)
-    field = field.astype(np.int64)
+    field = exponent.astype(np.int64)
     if addend is not None:
         value, magnitude, terms, field = _with_addend(value, magnitude, terms, field, addend)
     nan, positive, negative = _specials(a, b, addend)
@@ -145,7 +145,8 @@ def _with_addend(
 
 def _specials(a: F64, b: F64, addend: F64 | None) -> tuple[Mask, Mask, Mask]:
     """Where NaN, +Inf and -Inf follow from the operands alone (IEEE 754 sections 6.1, 7.2)."""
-    nan = np.isnan(a).any(axis=1)[:, None] | np.isnan(b).any(axis=0)[None, :]
+    left, right = (np.asarray(np.isnan(x).any(axis=axis)) for x, axis in ((a, 1), (b, 0)))
+    nan = left[:, None] | right[None, :]
     positive, negative = np.zeros((2, a.shape[0], b.shape[1]), bool)
     if np.isinf(a).any() or np.isinf(b).any():
         nan = nan | _any(np.isinf(a), b == 0) | _any(a == 0, np.isinf(b))

@@ -1,4 +1,4 @@
-"""Report files: JSON (with a published schema), JUnit XML and HTML, each written whole or not at all."""
+"""Report files: JSON (schema.json), JUnit XML and HTML, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from accelsdk_conformance.catalogue import short
+from accelsdk_conformance.report.html import render
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import Run
 
@@ -26,9 +27,7 @@ def write_reports(found: Run, folder: Path) -> None:
         OSError: The folder cannot be written.
         NotFound: jinja2 is not installed (the HTML report needs it).
     """
-    from accelsdk_conformance.report import html
-
-    page = html.render(found)
+    page = render(found)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(as_json(found), indent=1, sort_keys=True, allow_nan=False)
     _write(folder / "report.json", text + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -82,7 +83,8 @@ def sticky_failure(lab: Lab) -> None:
     read = lab.device.create_stream().read(buffer, bytearray(16), wait=[semaphore.at(1)])
     semaphore.fail(DataLoss("first"))
     semaphore.fail(DataLoss("second"))
-    for waiter in (lambda: semaphore.wait(1, 5), lambda: read.wait(5)):
+    waiters: list[Callable[[], None]] = [lambda: semaphore.wait(1, 5), lambda: read.wait(5)]
+    for waiter in waiters:
         try:
             waiter()
         except DeadlineExceeded as error:

@@ -1,0 +1,172 @@
+"""Convolutions and embeddings on whole numbers: sums that are exact in every order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from accelsdk.formats import FLOAT32, INT32, INT64, UINT8, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
+from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+
+
+def convolution(case: Case, context: Context) -> Problem:
+    """Conv and ConvInteger on whole numbers: strides, dilations, groups, uneven padding."""
+    formats = [data.format_of(case, i) for i in range(2)]
+    name = str(case.parameters["shape"])
+    x_shape, w_shape, strides, pads, dilations, group = _CONVOLUTIONS[name]
+    rng = data.rng(case, context)
+    attributes: dict[str, Any] = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": group,
+    }
+    if case.op == "ConvInteger":
+        x, w = (_random(fmt, s, rng) for fmt, s in zip(formats, (x_shape, w_shape), strict=True))
+        zero_x = _random(formats[0], (), rng)
+        zero_w = _random(formats[1], (w_shape[0],), rng)
+        flat = zero_w.values.reshape(-1, *[1] * (len(w_shape) - 1))
+        value = _convolve(x.values - zero_x.values, w.values - flat, attributes)
+        expected = expect_exact(from_integers(value, INT32))
+        return Problem(
+            op=case.op, operands=(x, w, zero_x, zero_w), attributes=attributes,
+            oracle=always(expected),
+        )  # fmt: skip
+    fmt = formats[0]
+    x = represent(rng.integers(-3, 4, x_shape), fmt)
+    w = represent(rng.integers(-2, 3, w_shape), fmt)
+    bias = represent(rng.integers(-9, 10, w_shape[0]), fmt)
+    value = _convolve(x.values, w.values, attributes)
+    value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
+    expected = expect_exact(represent(value, fmt), signed_zero=False)
+    return Problem(
+        op=case.op, operands=(x, w, bias), attributes=attributes, oracle=always(expected)
+    )
+
+
+_CONVOLUTIONS: dict[str, tuple[Any, Any, Any, Any, Any, int]] = {
+    "plain2d": ((1, 3, 8, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "padded2d": ((2, 3, 7, 6), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "uneven2d": ((1, 2, 7, 8), (3, 2, 3, 2), (2, 1), (0, 1, 2, 0), (1, 1), 1),
+    "strided2d": ((1, 4, 11, 10), (6, 4, 3, 3), (2, 3), (1, 0, 1, 0), (1, 1), 1),
+    "dilated2d": ((1, 2, 9, 10), (3, 2, 3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 1),
+    "grouped2d": ((1, 6, 6, 6), (4, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    "depthwise2d": ((1, 8, 7, 7), (8, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 8),
+    "point2d": ((2, 33, 5, 5), (17, 33, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "line1d": ((2, 3, 20), (4, 3, 5), (2,), (2, 1), (1,), 1),
+    "volume3d": ((1, 2, 4, 5, 5), (3, 2, 2, 3, 3), (1, 1, 1), (0, 1, 1, 1, 1, 1), (1, 1, 1), 1),
+}
+
+
+def _random(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    return Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(np.uint8))
+
+
+def _convolve(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
+    """Direct convolution of whole numbers, exact in float64: one tap at a time."""
+    strides, pads = attributes["strides"], attributes["pads"]
+    dilations, group = attributes["dilations"], attributes["group"]
+    rank = x.ndim - 2
+    ends = [(0, 0), (0, 0), *((pads[i], pads[i + rank]) for i in range(rank))]
+    padded = np.pad(x, ends)
+    extents = [
+        (padded.shape[2 + i] - ((w.shape[2 + i] - 1) * dilations[i] + 1)) // strides[i] + 1
+        for i in range(rank)
+    ]
+    out = np.zeros((x.shape[0], w.shape[0], *extents))
+    per, inner = w.shape[0] // group, w.shape[1]
+    for tap in np.ndindex(*w.shape[2:]):
+        place = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, n, s in zip(tap, dilations, extents, strides, strict=True)
+        )
+        part = padded[(slice(None), slice(None), *place)]
+        for g in range(group):
+            weights = w[(slice(g * per, (g + 1) * per), slice(None), *tap)]
+            block = part[:, g * inner : (g + 1) * inner]
+            out[:, g * per : (g + 1) * per] += np.moveaxis(
+                np.tensordot(weights, block, axes=([1], [1])), 0, 1
+            )
+    return out
+
+
+def transposed(case: Case, context: Context) -> Problem:
+    """ConvTranspose on whole numbers: each input value adds its kernel to the output."""
+    fmt = data.format_of(case, 0)
+    stride, pad, extra, group = (
+        int(case.parameters[k]) for k in ("stride", "pad", "extra", "group")
+    )
+    rng = data.rng(case, context)
+    x = represent(rng.integers(-3, 4, (2, 4, 5, 6)), fmt)
+    w = represent(rng.integers(-2, 3, (4, 3, 3, 3)), fmt)
+    full = np.zeros((2, 3 * group, 4 * stride + 3 + extra, 5 * stride + 3 + extra))
+    inner = 4 // group
+    for g in range(group):
+        own = slice(g * inner, (g + 1) * inner)
+        for i, j in np.ndindex(5, 6):
+            added = np.einsum("nc,cmhw->nmhw", x.values[:, own, i, j], w.values[own])
+            full[
+                :, 3 * g : 3 * g + 3, i * stride : i * stride + 3, j * stride : j * stride + 3
+            ] += added
+    value = full[:, :, pad : full.shape[2] - pad, pad : full.shape[3] - pad]
+    attributes: dict[str, Any] = {
+        "strides": (stride, stride),
+        "pads": (pad,) * 4,
+        "dilations": (1, 1),
+        "group": group,
+        "output_padding": (extra, extra),
+    }
+    expected = expect_exact(represent(value, fmt), signed_zero=False)
+    return Problem(op=case.op, operands=(x, w), attributes=attributes, oracle=always(expected))
+
+
+def embedding(case: Case, context: Context) -> Problem:
+    """Sums of table rows: repeated, empty and weighted bags, powers of two as scales."""
+    bits = int(case.parameters.get("bits", 0))
+    weighted = bool(case.parameters["weighted"])
+    rng = data.rng(case, context)
+    columns, rows = 19, 50
+    lengths = np.array([0, 1, 5, 0, 33, 2])
+    indices = rng.integers(0, rows, lengths.sum())
+    weights = rng.choice([0.5, 1.0, 2.0, -1.0], len(indices)) if weighted else np.ones(len(indices))
+    if bits:
+        table, values = _fused(rows, columns, bits, rng)
+    else:
+        fmt = data.format_of(case, 0)
+        table = represent(rng.integers(-8, 9, (rows, columns)), fmt)
+        values = table.values
+    terms = values[indices] * weights[:, None]
+    bag = np.repeat(np.arange(len(lengths)), lengths)
+    sums = np.zeros((len(lengths), columns))
+    np.add.at(sums, bag, terms)
+    out = FLOAT32 if bits else data.format_of(case, 0)
+    operands = (
+        table,
+        from_integers(indices, INT64),
+        from_integers(lengths, INT32),
+        represent(weights, FLOAT32) if weighted else None,
+    )
+    attributes: dict[str, Any] = {"bits": bits, "columns": columns} if bits else {}
+    expected = expect_exact(represent(sums, out), signed_zero=False)
+    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
+
+
+def _fused(rows: int, columns: int, bits: int, rng: np.random.Generator) -> tuple[Tensor, F64]:
+    """Returns fused rows (codes, scale, bias) and the numbers that they stand for."""
+    codes = rng.integers(0, 1 << bits, (rows, columns))
+    scale, bias = rng.choice([0.25, 0.5, 1.0], rows), rng.integers(-4, 5, rows).astype(np.float64)
+    per = 8 // bits
+    padded = np.zeros((rows, -(-columns // per) * per), np.int64)
+    padded[:, :columns] = codes
+    shifts = np.arange(per) * bits
+    packed = (padded.reshape(rows, -1, per) << shifts).sum(axis=2).astype(np.uint8)
+    kind = np.float32 if bits == 8 else np.float16
+    tail = np.stack([scale, bias], axis=1).astype(kind).view(np.uint8).reshape(rows, -1)
+    return Tensor(UINT8, np.concatenate([packed, tail], axis=1)), (
+        scale[:, None] * codes + bias[:, None]
+    )
