@@ -18,6 +18,7 @@ from accelsdk.compiler.passes.dead_code import DEAD_CODE
 from accelsdk.compiler.passes.gather_early import GATHER_EARLY
 from accelsdk.compiler.passes.manager import Pass, run_passes
 from accelsdk.compiler.passes.no_ops import NO_OPS
+from accelsdk.compiler.passes.scale_late import SCALE_LATE
 from accelsdk.errors import UnsupportedGraph
 from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.opdef import OpDef, Work
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     import onnx
 
 #: What `lower` optimises with, in order.
-PASSES: tuple[Pass, ...] = (DEAD_CODE, CONSTANT_FOLDING, NO_OPS, CSE, GATHER_EARLY, CONV_AFFINE)
+PASSES: tuple[Pass, ...] = (
+    *(DEAD_CODE, CONSTANT_FOLDING, NO_OPS, CSE, GATHER_EARLY, SCALE_LATE, CONV_AFFINE),
+)
 
 
 def to_core(

@@ -12,6 +12,7 @@ from accelsdk.compiler.passes.dead_code import DEAD_CODE
 from accelsdk.compiler.passes.gather_early import GATHER_EARLY
 from accelsdk.compiler.passes.manager import Pass, run_passes
 from accelsdk.compiler.passes.no_ops import NO_OPS
+from accelsdk.compiler.passes.scale_late import SCALE_LATE
 from accelsdk.compiler.pipeline import PASSES
 from accelsdk.errors import Internal
 from accelsdk.formats import FLOAT32, INT8, INT64
@@ -20,7 +21,7 @@ from accelsdk.graph.rewrite import Builder, remove_dead
 from accelsdk.graph.verify import verify
 from accelsdk.kernels.api import evaluate
 
-ALL = (DEAD_CODE, CONSTANT_FOLDING, CSE, NO_OPS, CONV_AFFINE, GATHER_EARLY)
+ALL = (DEAD_CODE, CONSTANT_FOLDING, CSE, NO_OPS, CONV_AFFINE, GATHER_EARLY, SCALE_LATE)
 
 
 def ops(graph: Graph) -> list[str]:
@@ -185,6 +186,20 @@ def test_gather_overtakes_dequantisation(scale):
     assert ops(after)[0] == "Gather"
     assert ops(after)[-1] == "Mul"
     assert after.nodes[0].inputs[0].format is INT8
+
+
+@pytest.mark.parametrize(
+    ("rows", "scale", "late"), [(2, (1, 6), True), (2, (8, 1), False), (50, (6,), False)]
+)
+def test_scales_of_columns_move_behind_the_product(rows, scale, late):
+    b = Builder()
+    random = np.random.default_rng(6)
+    x = b.input("x", FLOAT32, (rows, 8))
+    codes = b.constant(random.integers(-128, 128, (8, 6)).astype(INT8.dtype))
+    factor = b.constant(random.uniform(1, 2, scale).astype(np.float32))
+    y = b.op("MatMul", x, b.op("Mul", b.op("Cast", codes, to="float32"), factor))
+    after = check(b.graph([x], [y]), SCALE_LATE)
+    assert ops(after) == (["Cast", "MatMul", "Mul"] if late else ["Cast", "Mul", "MatMul"])
 
 
 def test_a_broken_pass_is_named():
