@@ -109,16 +109,20 @@ class LoadedProgram:
         for name, index in last.items():
             if name not in keep:
                 dropped[index].append(slot[name])
-        self._steps: list[Step] = [
-            (
-                node,
-                bind(node),
-                tuple(-1 if v is None else slot[v.name] for v in node.inputs),
-                tuple(-1 if v is None else slot[v.name] for v in node.outputs),
-                tuple(dropped[index]),
-            )
-            for index, node in enumerate(graph.nodes)
-        ]
+        fixed = {slot[name] for name in held}
+        # What depends on constants alone is computed in the first run and remembered: the card
+        # spends its time on it in every run, the simulator need not.
+        self._first: list[Step] = []
+        self._steps: list[Step] = []
+        for index, node in enumerate(graph.nodes):
+            operands = tuple(-1 if v is None else slot[v.name] for v in node.inputs)
+            results = tuple(-1 if v is None else slot[v.name] for v in node.outputs)
+            step = (node, bind(node), operands, results, tuple(dropped[index]))
+            if all(i < 0 or i in fixed for i in operands):
+                self._first.append(step)
+                fixed.update(results)
+            else:
+                self._steps.append(step)
         self._inputs = [(slot[v.name], Reader(v.type)) for v in graph.inputs]
         self._outputs = [(slot[v.name], Reader(v.type)) for v in graph.outputs]
 
@@ -150,17 +154,19 @@ class LoadedProgram:
                 remedy="load it again",
             )
         memory = self._card.memory
-        slots = self._slots.copy()
-        for view, (index, reader) in zip(inputs, self._inputs, strict=True):
-            slots[index] = reader.read(memory.range(view))
         with np.errstate(all="ignore"):  # overflow and its like are results, as on a card
-            self._compute(slots)
+            self._compute(self._first, self._slots)
+            self._first = []
+            slots = self._slots.copy()
+            for view, (index, reader) in zip(inputs, self._inputs, strict=True):
+                slots[index] = reader.read(memory.range(view))
+            self._compute(self._steps, slots)
         results = self._results(slots, len(outputs) > 1 and _overlap(inputs, outputs))
         for view, array, (_, reader) in zip(outputs, results, self._outputs, strict=True):
             reader.write(memory.range(view), array)
 
-    def _compute(self, slots: list[Array | None]) -> None:
-        for node, kernel, operands, results, dropped in self._steps:
+    def _compute(self, steps: Sequence[Step], slots: list[Array | None]) -> None:
+        for node, kernel, operands, results, dropped in steps:
             try:
                 made = kernel(*[None if i < 0 else slots[i] for i in operands])
             except AccelError as error:
