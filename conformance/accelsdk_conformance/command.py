@@ -13,6 +13,7 @@ from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.pool import Refused
 from accelsdk_conformance.report import terminal
 from accelsdk_conformance.report.files import write_reports
+from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Run, run
 from accelsdk_conformance.settings import Settings
 from accelsdk_conformance.vendor import vendor_case_files
@@ -63,6 +64,8 @@ def command(
         raise InvalidArgument(
             "no plugin is named", remedy="give --plugin NAME; 'accelsdk plugins' lists them"
         )
+    if report is not None:
+        require_jinja()
     settings = Settings(
         plugin=plugin, options=_options(option or []), seed=seed, timeout=timeout, jobs=jobs
     )

@@ -177,6 +177,16 @@ class ClientSubject:
             self._arena = self.device.empty(UINT8, (max(size, 1 << 20),))
         return self._arena
 
+    def recover(self) -> None:
+        """Resets a device that has failed, so that one fault costs one case.
+
+        Raises:
+            DeviceFault: It does not come back.
+        """
+        if self.device.fault is not None:
+            self._arena = None  # it did not survive
+            self.device.reset()
+
     def close(self) -> None:
         """Gives the device back."""
         if self._arena is not None:

@@ -45,3 +45,21 @@ def test_the_suite_kills(name):
     finally:
         subject.close()
     assert killer is not None, f"{name} survives: {defect.summary}"
+
+
+@pytest.mark.parametrize("preset", ["v100", "a100", "ada", "h100", "b200"])
+def test_honest_units_raise_no_alarm(preset):
+    """Published accumulators, honestly declared: other widths, orders and roundings pass."""
+    kinds = ("all_ones", "ladder", "normal/k40", "tosa_s2/k129", "exact_grid/k129", "all_pairs")
+    cases = [
+        case
+        for case in CASES
+        if case.op in ("MatMul", "ScaledMatMul") and any(kind in case.id for kind in kinds)
+    ]
+    subject = ClientSubject("sim_card", {"preset": preset})
+    try:
+        results = [run_case(case, subject, 0) for case in cases]
+    finally:
+        subject.close()
+    assert [(r.id, r.reason) for r in results if not r.status.conformant] == []
+    assert sum(r.status is Status.PASSED for r in results) > 50

@@ -193,3 +193,16 @@ def test_run_conformance_in_one_line():
         run_conformance(
             "sim_card", profiles=["int8"], level="smoke", defect="dequantize_zero_point"
         )
+
+
+def test_a_device_fault_costs_one_case():
+    options = {"fault": "ecc_error", "fault_at": 3}
+    settings = Settings(plugin="sim_card", options=options, jobs=1)
+    found = run(settings, patterns=["fp32/Add/fp32/", "fp32/Sub/fp32/"])
+    assert found.counts == {Status.FAILED: 1, Status.PASSED: len(found.results) - 1}
+
+
+def test_a_missing_extra_is_one_line_before_anything_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("accelsdk_conformance.report.html.find_spec", lambda name: None)
+    assert main(["conformance", "--plugin", "reference_cpu", "--report", str(tmp_path)]) == 3
+    assert "pip install 'accelsdk[conformance]'" in capsys.readouterr().err

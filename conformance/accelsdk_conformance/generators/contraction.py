@@ -156,14 +156,16 @@ def all_ones(case: Case, context: Context) -> Problem:
         for place, part in enumerate(order):
             value, shift = parts[part]
             if block:
-                a[row, place * stride + (row * 5) % 32] = value
-                a_code[row, place] = 127 + shift
+                # In [1, 2), so that no operand is subnormal and aligns higher than it is.
+                top = value.bit_length() - 1
+                a[row, place * stride + (row * 5) % 32] = value * 2.0**-top
+                a_code[row, place] = 127 + shift + top
             else:
                 a[row, place] = value * 2.0 ** (shift - shift // 2)
     if not block:
         return _ones_plain(case, context, parts, orders)
     b[:] = 1.0
-    left = represent(a * 2.0 ** -(group - 1), a_format)
+    left = represent(a, a_format)
     product = Product(
         a=left,
         b=represent(np.concatenate([b, -b], axis=1), b_format),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 
 from accelsdk.errors import NotFound
 from accelsdk_conformance.problem import Tier
@@ -26,19 +27,24 @@ class Cell:
     title: str
 
 
+def require_jinja() -> None:
+    """Raises NotFound, with the pip line, unless jinja2 is installed."""
+    if find_spec("jinja2") is None:
+        raise NotFound(
+            "the HTML report needs jinja2, which is not installed",
+            remedy="pip install 'accelsdk[conformance]'",
+        )
+
+
 def render(found: Run) -> str:
     """Returns the page.
 
     Raises:
         NotFound: jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise NotFound(
-            "the HTML report needs jinja2, which is not installed",
-            remedy="pip install 'accelsdk[conformance]'",
-        ) from error
+    require_jinja()
+    import jinja2
+
     text = (resources.files("accelsdk_conformance") / "report" / "report.html.j2").read_text(
         "utf-8"
     )
