@@ -17,11 +17,18 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import defs, inliner, version_converter
 
+from accelsdk.backend.program_file import MAGIC
 from accelsdk.compiler.importer_nodes import Place, Scope, Walker
 from accelsdk.compiler.importer_tensors import Origin, format_of, tensor_constant
 from accelsdk.compiler.importer_wire import split
 from accelsdk.compiler.rules.catalogue import RULES
-from accelsdk.errors import AccelError, InvalidArgument, ModelError, NotFound
+from accelsdk.errors import (
+    AccelError,
+    InvalidArgument,
+    ModelError,
+    NotFound,
+    UnsupportedGraph,
+)
 from accelsdk.graph.graph import Constant, Graph
 from accelsdk.graph.rewrite import LoweringRule
 from accelsdk.graph.types import TensorType, Value
@@ -162,6 +169,11 @@ def _parse(data: memoryview, origin: Origin) -> tuple[onnx.ModelProto, Origin]:
     where = f"{str(origin.path)!r}" if origin.path else "the model"
     if len(data) == 0:
         raise ModelError(f"{where} is empty", remedy="export or copy it again")
+    if data[: len(MAGIC)] == MAGIC:
+        raise ModelError(
+            f"{where} is a compiled program, not an ONNX model",
+            remedy="load or run it, or give the model it was compiled from",
+        )
     remedy = "check that it is a complete ONNX file; export or copy it again"
     model = onnx.ModelProto()
     try:
@@ -233,11 +245,28 @@ def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
             bare = inliner.inline_local_functions(bare, convert_version=True)
         return version_converter.convert_version(bare, PINNED_OPSET)
     except Exception as error:
-        raise ModelError(
-            f"the model cannot be converted from opset {version} to {PINNED_OPSET}: "
-            f"{_first_line(error)}",
-            remedy=f"export it with opset {PINNED_OPSET}, or 18 and later",
-        ) from error
+        what = f"the model cannot be converted from opset {version} to {PINNED_OPSET}"
+        remedy = f"export it with opset {PINNED_OPSET}, or 18 and later"
+        reasons = _without_schema(bare.graph, version)
+        if reasons:
+            raise UnsupportedGraph(what, reasons=reasons, remedy=remedy) from error
+        raise ModelError(f"{what}: {_first_line(error)}", remedy=remedy) from error
+
+
+def _without_schema(graph: onnx.GraphProto, version: int) -> list[str]:
+    """Returns what the converter knows no schema for, a line a node; it names none itself."""
+    reasons = []
+    for node in graph.node:
+        name = node.name or next((item for item in node.output if item), node.op_type)
+        where = f"node {name!r} ({node.op_type})"
+        if node.domain not in ("", "ai.onnx"):
+            reasons.append(f"{where}: onnx cannot convert ops of domain {node.domain!r}")
+        elif not defs.has(node.op_type, version, ""):
+            reasons.append(f"{where}: ONNX has no op {node.op_type!r} in opset {version}")
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                reasons += _without_schema(body, version)
+    return reasons
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

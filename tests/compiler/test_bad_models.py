@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from accelsdk.backend import program_file
 from accelsdk.compiler import importer
-from accelsdk.errors import AccelError, ModelError, NotFound
+from accelsdk.errors import AccelError, ModelError, NotFound, UnsupportedGraph
 
 
 @functools.cache
@@ -115,3 +116,38 @@ def test_inconsistent(change, words):
     change(made)
     with pytest.raises(AccelError, match=words):
         importer.read(made)
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "opset"),
+    [("Frobnicate", domain, opset) for domain in ("", "com.acme") for opset in (9, 13, 18, 23)]
+    + [("Gelu", "", 13)],
+)
+def test_an_op_without_a_schema_is_named_at_every_opset(op, domain, opset):
+    node = helper.make_node(op, ["x"], ["y"], "odd_one", domain=domain)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in "xy")
+    graph = helper.make_graph([node], "odd", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    with pytest.raises(UnsupportedGraph) as caught:
+        importer.read(model)
+    assert "'odd_one'" in str(caught.value)
+    assert op in str(caught.value)
+    assert "Assertion" not in str(caught.value)
+
+
+def test_an_unknown_op_in_a_branch_is_named():
+    inner = helper.make_node("Frobnicate", ["x"], ["z"], "inner")
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [4])
+    body = helper.make_graph([inner], "body", [], [z])
+    node = helper.make_node("If", ["c"], ["y"], "choose", then_branch=body, else_branch=body)
+    c = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in "xy")
+    graph = helper.make_graph([node], "odd", [c, x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    with pytest.raises(UnsupportedGraph, match=r"'inner' \(Frobnicate\)"):
+        importer.read(model)
+
+
+def test_a_compiled_program_is_not_taken_for_a_model():
+    with pytest.raises(ModelError, match="compiled program"):
+        importer.read(program_file.MAGIC + bytes(100))
