@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from accelsdk import formats as f
 from accelsdk.errors import GraphError
+from accelsdk.graph.families.movement import slice_range
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import NumericsClass, Required
 from accelsdk.graph.ops import TABLE, attribute, infer, lookup, work
@@ -237,3 +238,18 @@ def node(op, inputs, outputs, **attributes):
 def test_work(made, operations, nbytes):
     found = work(made)
     assert (found.operations, found.bytes) == (operations, nbytes)
+
+
+@pytest.mark.parametrize(
+    ("extent", "start", "end", "step", "taken"),
+    [
+        (3, -5, -7, -1, [0]),  # backwards from before the first item: the first (ONNX Slice-13)
+        (1, -2, -2, -2, [0]),
+        (3, 5, -9, -2, [2, 0]),
+        (3, -2, 9, 1, [1, 2]),
+        (3, 2, 2, 1, []),
+        (0, -1, -5, -1, []),
+    ],
+)
+def test_slice_clamps_as_onnx_does(extent, start, end, step, taken):
+    assert list(slice_range(start, end, step, extent)) == taken

@@ -67,13 +67,15 @@ def _concat(call: Call) -> Sequence[TensorType]:
 def slice_range(start: int, end: int, step: int, extent: int) -> range:
     """Returns the positions that one axis of an ONNX Slice takes.
 
-    Negative ``start`` and ``end`` count from the end of the axis; both are then clamped.
+    Negative ``start`` and ``end`` count from the end of the axis; both are then clamped, to
+    where an item is or (``end``) one step before it or after it. Backwards, a start before the
+    first item is therefore the first item (ONNX Slice-13), where NumPy takes nothing.
     """
     start += extent if start < 0 else 0
     end += extent if end < 0 else 0
     if step > 0:
         return range(min(max(start, 0), extent), min(max(end, 0), extent), step)
-    return range(min(max(start, -1), extent - 1), min(max(end, -1), extent - 1), step)
+    return range(min(max(start, 0), extent - 1), min(max(end, -1), extent - 1), step)
 
 
 def _slice(call: Call) -> Sequence[TensorType]:
