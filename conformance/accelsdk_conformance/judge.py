@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsdk.formats import Format
+from accelsdk.formats import Format, Kind
 from accelsdk.numerics.rounding import Overflow
 from accelsdk_conformance.oracles.doubled import Doubled
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode
@@ -157,7 +157,14 @@ def _narrow(end: Doubled, fmt: Format, saturate: bool) -> F64:
 
 
 def ulp_distance(actual: F64, expected: F64, fmt: Format) -> F64:
-    """Returns ``|actual - expected|`` in units of the last place of ``expected`` in ``fmt``."""
+    """Returns ``|actual - expected|`` in units of the last place of ``expected`` in ``fmt``.
+
+    For E8M0, whose neighbours are a factor of two apart, the distance of the codes.
+    """
+    if fmt.kind is Kind.SCALE:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            codes: F64 = np.abs(np.log2(actual) - np.log2(expected))
+            return codes
     if not fmt.is_float:
         return np.abs(actual - expected) / fmt.smallest_subnormal
     with np.errstate(invalid="ignore", over="ignore"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 
 from accelsdk.errors import NotFound
 from accelsdk_conformance.problem import Tier
+from accelsdk_conformance.report.broken import broken_ops, representative_first
 from accelsdk_conformance.report.terminal import verdict
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import Run
@@ -51,7 +52,7 @@ def render(found: Run) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    broken = [result for result in found.results if not result.status.conformant]
+    broken = representative_first(found)
     page: str = environment.from_string(text).render(
         run=found,
         verdict=verdict(found),
@@ -60,6 +61,7 @@ def render(found: Run) -> str:
         tiers=[(str(t), found.tiers[t]) for t in Tier if found.tiers.get(t)],
         matrices=matrices(found),
         histograms=histograms(found),
+        broken_ops=broken_ops(found),
         broken=broken[:_FAILURES],
         left_out=max(0, len(broken) - _FAILURES),
         unsupported=[r for r in found.results if r.status is Status.UNSUPPORTED],
@@ -70,21 +72,39 @@ def render(found: Run) -> str:
     return page
 
 
-def matrices(found: Run) -> list[tuple[str, list[str], list[tuple[str, list[Cell]]]]]:
-    """Returns for each profile its formats, and a row of cells for each op."""
-    tables = []
+Matrix = tuple[str, list[str], list[tuple[str, list[Cell]]]]
+
+
+def matrices(found: Run) -> list[Matrix]:
+    """Returns tables of a profile, its formats, and a row of cells for each op.
+
+    Ops that share no format with each other go to tables of their own, which keeps them narrow.
+    """
+    tables: list[Matrix] = []
     for profile in dict.fromkeys(case.profile for case in found.cases.values()):
         cells: dict[str, dict[str, list[Result]]] = {}
         for result in found.results:
             case = found.cases.get(result.id)
             if case is not None and case.profile is profile:
                 cells.setdefault(case.op, {}).setdefault(case.column, []).append(result)
-        columns = list(dict.fromkeys(column for row in cells.values() for column in row))
-        rows = [
-            (op, [_cell(row.get(column, [])) for column in columns]) for op, row in cells.items()
-        ]
-        tables.append((str(profile), columns, rows))
+        for columns, ops in _groups(cells):
+            rows = [(op, [_cell(cells[op].get(column, [])) for column in columns]) for op in ops]
+            tables.append((str(profile), columns, rows))
     return tables
+
+
+def _groups(cells: Mapping[str, Mapping[str, object]]) -> list[tuple[list[str], list[str]]]:
+    """Splits ops into groups that share columns, each with its columns in order."""
+    groups: list[tuple[list[str], list[str]]] = []
+    for op, row in cells.items():
+        touching = [group for group in groups if not row.keys().isdisjoint(group[0])]
+        columns = dict.fromkeys(column for group in touching for column in group[0])
+        ops = [name for group in touching for name in group[1]]
+        merged = ([*(columns | dict.fromkeys(row))], [*ops, op])
+        first = groups.index(touching[0]) if touching else len(groups)
+        groups = [group for group in groups if group not in touching]
+        groups.insert(first, merged)
+    return groups
 
 
 def _cell(results: Sequence[Result]) -> Cell:

@@ -11,11 +11,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from accelsdk_conformance.case import Level, Profile
+from accelsdk_conformance.report.broken import broken_ops, representative_first
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import CONFORMANT, NON_CONFORMANT, Run
 
 _WIDTH = 80
-_SHOWN = 10
+_SHOWN = 5
 
 
 class Progress:
@@ -62,11 +63,14 @@ def summary(found: Run, console: Console | None = None) -> None:
     """Prints counts by profile, the failures with their replay commands, and the verdict."""
     out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
     out.print(_table(found))
-    broken = [result for result in found.results if not result.status.conformant]
+    broken = representative_first(found)
     for result in broken[:_SHOWN]:
         _print_failure(out, found, result)
     if len(broken) > _SHOWN:
         out.print(f"... and {len(broken) - _SHOWN} more; --report DIR lists all")
+    for row in broken_ops(found):
+        formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
+        out.print(f"broken: {row.profile} {row.op}: {formats}", markup=False)
     for claim, count in sorted(found.false_claims.items()):
         out.print(f"claim refuted: {claim} (by {count} cases)", markup=False)
     out.print(verdict(found), markup=False)
