@@ -25,9 +25,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
+from accelsdk.backend.files import written
 from accelsdk.backend.program import (
     PROGRAM_FORMAT,
     ConstantSpec,
@@ -124,7 +124,7 @@ class Spool:
 def save(
     path: str | os.PathLike[str], program: Program, constants: Iterable[PackedConstant]
 ) -> None:
-    """Writes a program file: to a temporary name first, so that no half is ever seen.
+    """Writes a program file, whole or not at all.
 
     Args:
         path: Where to.
@@ -135,7 +135,6 @@ def save(
         NotFound: The folder does not exist.
         InvalidArgument: The file cannot be written there.
     """
-    path = Path(path)
     places: dict[str, int] = {}
     end = len(program.code)
     for spec in program.constants:
@@ -143,31 +142,17 @@ def save(
             places[spec.digest] = end
             end += spec.nbytes
     header = json.dumps(_header_record(program, places, end), sort_keys=True).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            digest = hashlib.sha256(header).digest()
-            file.write(_PREFIX.pack(MAGIC, PROGRAM_FORMAT, len(header), digest))
-            file.write(header)
-            file.write(program.code)
-            written: set[str] = set()
-            for constant in constants:
-                if constant.spec.digest not in written:
-                    written.add(constant.spec.digest)
-                    for chunk in constant.chunks():
-                        file.write(chunk)
-        os.replace(temporary, path)
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"no folder {str(path.parent)!r} to write {path.name!r} to", remedy="make it first"
-        ) from error
-    except OSError as error:
-        raise InvalidArgument(
-            f"cannot write {str(path)!r}: {error.strerror or error}",
-            remedy="choose another place, or free some space",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written(path) as file:
+        digest = hashlib.sha256(header).digest()
+        file.write(_PREFIX.pack(MAGIC, PROGRAM_FORMAT, len(header), digest))
+        file.write(header)
+        file.write(program.code)
+        done: set[str] = set()
+        for constant in constants:
+            if constant.spec.digest not in done:
+                done.add(constant.spec.digest)
+                for chunk in constant.chunks():
+                    file.write(chunk)
 
 
 class ProgramFile:

@@ -54,4 +54,4 @@ def command(
     out.print(f"  code {amount(len(program.program.code))}, constants {amount(weights)}")
     for kind, specs in (("input", program.inputs), ("output", program.outputs)):
         for spec in specs:
-            out.print(f"  {kind} {spec.name}: {spec.type}", markup=False)
+            out.print(f"  {kind} {spec.name}: {spec.type}")

@@ -36,8 +36,11 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", sh
 
 
 def console() -> Console:
-    """Returns a console on standard output, which rich sizes to the terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    """Returns a console on standard output, which rich sizes to the terminal.
+
+    Text is shown as it is: names and messages may have brackets and colons in them.
+    """
+    return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def parse_options(given: Iterable[str] | None) -> dict[str, str]:
@@ -61,7 +64,7 @@ def parse_shapes(given: Iterable[str] | None) -> dict[str, Shape]:
     """Returns ``INPUT=1,3,48,320`` words as a mapping; ``INPUT=`` is a scalar.
 
     Raises:
-        InvalidArgument: A word is not of that form.
+        InvalidArgument: A word is not of that form, or a name comes twice.
     """
     found: dict[str, Shape] = {}
     for word in given or ():
@@ -70,6 +73,8 @@ def parse_shapes(given: Iterable[str] | None) -> dict[str, Shape]:
             raise InvalidArgument(
                 f"--shape {word!r} is not a shape", remedy="write INPUT=1,3,48,320"
             )
+        if match.group(1) in found:
+            raise InvalidArgument(f"--shape {match.group(1)} is given twice")
         found[match.group(1)] = tuple(int(part) for part in re.findall(r"\d+", match.group(2)))
     return found
 
@@ -116,6 +121,11 @@ def duration(nanoseconds: float) -> str:
         if nanoseconds >= scale:
             return f"{nanoseconds / scale:.2f} {unit}"
     return f"{nanoseconds:.0f} ns"
+
+
+def number(quantity: int, noun: str) -> str:
+    """Returns a number of things for people, such as ``"1 node"``."""
+    return f"{quantity} {noun}" if quantity == 1 else f"{quantity} {noun}s"
 
 
 def count(number: float) -> str:

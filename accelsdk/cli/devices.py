@@ -48,4 +48,4 @@ def command(
         out.print(shown)
         out.print()
     for note in notes:
-        out.print(note, markup=False)
+        out.print(note)

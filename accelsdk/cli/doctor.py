@@ -31,11 +31,14 @@ def command(
 
     found = registry()
     backends = [found.backend(plugin)] if plugin else list(found.backends)
+    options = parse_options(option)
+    for backend in backends:
+        backend.info.resolve(options)  # a wrong option is no finding about the device
     shown = table(None, "device", "check", "verdict", "detail")
     failed = False
     for backend in backends:
         try:
-            with Client(backend, parse_options(option)) as client:
+            with Client(backend, options) as client:
                 rows = [row for device in client.devices for row in _examine(client, device)]
                 if not rows:
                     reason = client.discovery.reason or "no devices"

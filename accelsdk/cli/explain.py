@@ -16,6 +16,7 @@ from accelsdk.cli.console import (
     console,
     count,
     existing_file,
+    number,
     parse_options,
     parse_shapes,
     short,
@@ -65,7 +66,7 @@ def command(
     _print_summary(out, graph, rows, f"{plugin}/{wanted.name}")
     refused = [row for row in rows if row.verdict == "unsupported"]
     for row in refused:
-        out.print(f"refused: {row.node} ({row.op}): {row.reason}", markup=False)
+        out.print(f"refused: {row.node} ({row.op}): {row.reason}")
     if refused:
         raise typer.Exit(1)
 
@@ -113,9 +114,9 @@ def _print_summary(out: Console, graph: Graph, rows: Sequence[Row], where: str) 
     verdicts = Counter(str(row.verdict) for row in rows)
     weights = sum(constant.value.type.nbytes for constant in graph.constants)
     total = count(sum(row.operations for row in rows))
-    out.print(f"\n{len(rows)} nodes, {total} operations, {amount(weights)} of constants")
+    out.print(f"\n{number(len(rows), 'node')}, {total} operations, {amount(weights)} of constants")
     out.print("ops: " + ", ".join(f"{op} {times}" for op, times in ops.most_common()))
     out.print(f"on {where}: " + ", ".join(f"{times} {name}" for name, times in verdicts.items()))
     for kind, values in (("input", graph.inputs), ("output", graph.outputs)):
         for value in values:
-            out.print(f"{kind} {value.name}: {value.type}", markup=False)
+            out.print(f"{kind} {value.name}: {value.type}")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from io import TextIOWrapper
 from typing import Any, Final
 
 import typer
@@ -147,8 +148,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone: nothing to tell anybody
-        return COULD_NOT_RUN
+        return COULD_NOT_RUN  # the reader has gone: there is nothing to tell anybody
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # how rich ends then
+            return COULD_NOT_RUN
+        raise
+    except MemoryError as error:
+        return _fail(f"out of host memory: {error}", COULD_NOT_RUN, hint="use smaller shapes")
+    except OSError as error:
+        _traceback_if_asked()
+        what = error.filename or "cannot write the output"
+        return _fail(f"{what}: {error.strerror or error}", COULD_NOT_RUN)
     except Exception as error:  # the last stop before the user
         _traceback_if_asked()
         text = f"internal error: {type(error).__name__}: {error}"
@@ -177,4 +187,22 @@ def _fail(message: str, code: int, hint: str | None = None) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(main())
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # File names are bytes and terminals may be ASCII: neither stops a report.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(_flushed(main()))
+
+
+def _flushed(code: int) -> int:
+    """Writes out what is buffered, so that its failure has an exit code and no traceback."""
+    try:
+        if sys.stdout is not None:  # as it is where the shell closed it
+            sys.stdout.flush()
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())  # what is left goes nowhere when Python ends
+        os.close(null)
+        if isinstance(error, BrokenPipeError):
+            return COULD_NOT_RUN
+        return _fail(f"cannot write the output: {error.strerror}", COULD_NOT_RUN)
+    return code

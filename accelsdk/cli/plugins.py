@@ -39,13 +39,13 @@ def command(
     out.print(shown)
     for record in found.plugins:
         if record.cause:
-            out.print(f"\n{record.name}: {record.cause}", markup=False)
-            out.print(f"  remedy: {record.remedy}", markup=False)
+            out.print(f"\n{record.name}: {record.cause}")
+            out.print(f"  remedy: {record.remedy}")
 
 
 def _describe(out: Console, backend: Backend) -> None:
     info = backend.info
-    out.print(f"{info.name} {info.version}, {info.vendor}: {info.description}", markup=False)
+    out.print(f"{info.name} {info.version}, {info.vendor}: {info.description}")
     options = table("\nOptions (--option NAME=VALUE)", "name", "default", "scope", "effect")
     for spec in info.options:
         choices = f" One of: {', '.join(map(str, spec.choices))}." if spec.choices else ""

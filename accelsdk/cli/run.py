@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from accelsdk.cli.console import (
     console,
     duration,
     existing_file,
+    number,
     parse_options,
     parse_shapes,
     short,
@@ -53,7 +53,7 @@ def command(
     ] = None,
     random: Annotated[
         int | None,
-        typer.Option(help="Feed random numbers from this seed instead of --input."),
+        typer.Option(min=0, help="Feed random numbers from this seed instead of --input."),
     ] = None,
     device: Annotated[int, typer.Option(help="Position of the device.")] = 0,
     shape: Shapes = None,
@@ -75,15 +75,21 @@ def command(
         client = stack.enter_context(accelsdk.connect(plugin, parse_options(option)))
         card = client.device(device)
         with out.status(f"compiling {model.name} for {plugin}"):
-            program = _program(client, model, card.info.target, shapes)
+            program = _program(client, model, card.info.target, shapes, fixed=bool(shape))
+        if input is not None:
+            feeds = _checked(program.inputs, feeds)
+        elif random is None and program.inputs:
+            listed = ", ".join(f"{spec.name}: {spec.type}" for spec in program.inputs)
+            raise InvalidArgument(
+                f"the model has inputs: {listed}", remedy="give --input FEEDS.npz, or --random SEED"
+            )
+        loaded = stack.enter_context(client.load(program, card))
+        # Before random numbers are made: what the card cannot hold, the host need not make.
+        arguments = [card.empty(spec.type) for spec in program.inputs]
         if input is None:
             feeds = _random_feeds(program.inputs, random)
-        arrays = _checked(program.inputs, feeds)
-        loaded = stack.enter_context(client.load(program, card))
-        arguments = [
-            card.put(array, format=spec.type.format)
-            for array, spec in zip(arrays, program.inputs, strict=True)
-        ]
+        for buffer, spec in zip(arguments, program.inputs, strict=True):
+            buffer.copy_from_host(feeds[spec.name])
         profiled = "profiling" in card.capabilities or "queues" in card.capabilities
         options = accelsdk.ExecuteOptions(block=True, profile=profiled)
         result = loaded.execute(arguments, options=options)
@@ -92,18 +98,23 @@ def command(
     if output is not None:
         _write(output, dict(zip(names, outputs, strict=True)))
     for name, array in zip(names, outputs, strict=True):
-        out.print(f"{name}: {array.dtype}{list(array.shape)} {_preview(array)}", markup=False)
+        out.print(f"{name}: {array.dtype}{list(array.shape)} {_preview(array)}")
     _print_profile(out, result.profile, card.id, len(result.profile) if all else _ROWS)
 
 
 def _program(
-    client: Client, model: Path, target: str, shapes: dict[str, tuple[int, ...]]
+    client: Client, model: Path, target: str, shapes: dict[str, tuple[int, ...]], *, fixed: bool
 ) -> Executable:
     from accelsdk.backend.program_file import MAGIC
     from accelsdk.runtime.client import open_program
 
     with model.open("rb") as file:
         compiled = file.read(len(MAGIC)) == MAGIC
+    if compiled and fixed:
+        raise InvalidArgument(
+            f"{model} is a compiled program, whose shapes are fixed",
+            remedy="leave --shape out, or run the model that it was compiled from",
+        )
     if compiled:
         return open_program(model)
     return client.compile(model, target=target, input_shapes=shapes)
@@ -131,11 +142,6 @@ def _random_feeds(specs: Sequence[TensorSpec], seed: int | None) -> Feeds:
     from accelsdk.formats import FLOAT32
     from accelsdk.numerics.codec import cast
 
-    if seed is None and specs:
-        listed = ", ".join(f"{spec.name}: {spec.type}" for spec in specs)
-        raise InvalidArgument(
-            f"the model has inputs: {listed}", remedy="give --input FEEDS.npz, or --random SEED"
-        )
     generator = np.random.default_rng(seed)
     return {
         spec.name: cast(
@@ -145,10 +151,10 @@ def _random_feeds(specs: Sequence[TensorSpec], seed: int | None) -> Feeds:
     }
 
 
-def _checked(
-    specs: Sequence[TensorSpec], feeds: Feeds
-) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-    """Returns the feeds in the program's order."""
+def _checked(specs: Sequence[TensorSpec], feeds: Feeds) -> Feeds:
+    """Returns the feeds, each of its input's type."""
+    import numpy as np
+
     unknown = sorted(set(feeds) - {spec.name for spec in specs})
     missing = [spec.name for spec in specs if spec.name not in feeds]
     if unknown or missing:
@@ -156,30 +162,37 @@ def _checked(
         parts = [f"no input is named {name!r}" for name in unknown]
         parts += [f"input {name!r} is not fed" for name in missing]
         raise InvalidArgument("; ".join(parts), remedy=f"inputs: {listed}")
+    found = {}
     for spec in specs:
         array = feeds[spec.name]
-        if array.shape != spec.type.shape or array.dtype != spec.type.format.dtype:
+        dtype = spec.type.format.dtype
+        if dtype.kind == "V" and array.dtype == np.dtype(("V", dtype.itemsize)):
+            array = array.view(dtype)  # npz files keep bits of ml_dtypes, but not their names
+        if array.shape != spec.type.shape or array.dtype != dtype:
             raise InvalidArgument(
                 f"input {spec.name!r} wants {spec.type}, got {array.dtype}{list(array.shape)}",
                 remedy="cast or reshape the array, or compile for its shape with --shape",
             )
-    return [feeds[spec.name] for spec in specs]
+        found[spec.name] = array
+    return found
 
 
 def _write(path: Path, arrays: Feeds) -> None:
-    """Writes an npz file, to a temporary name first."""
+    """Writes an npz file, the same bytes for the same arrays.
+
+    Not with `numpy.savez`, which takes names as keywords: an output may be called "file".
+    """
+    import zipfile
+
     import numpy as np
 
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type] # names are inputs, not options
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InvalidArgument(
-            f"cannot write {path}: {error.strerror}", remedy="choose another --output"
-        ) from None
+    from accelsdk.backend.files import written
+
+    with written(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: no clock in results
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _preview(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
@@ -201,7 +214,7 @@ def _print_profile(out: Console, profile: Profile, device: str, rows: int) -> No
     for entry, time in slowest:
         share = f"{100 * time / total:.1f} %"
         shown.add_row(short(entry.node), entry.op, entry.engine, duration(time), share)
-    out.print(f"\n{len(profile)} nodes on {device}, {duration(total)}; slowest first:")
+    out.print(f"\n{number(len(profile), 'node')} on {device}, {duration(total)}; slowest first:")
     out.print(shown)
     if len(profile) > len(slowest):
         out.print(f"... and {len(profile) - len(slowest)} more (--all)")

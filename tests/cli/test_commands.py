@@ -1,5 +1,11 @@
 """The commands on real plugins and a small model: outputs, files, messages, exit codes."""
 
+import os
+import shutil
+import subprocess
+import sys
+
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -131,6 +137,10 @@ BAD_CALLS = [
     (["compile", "small.onnx", "-s", "x=1,3", "-O", "no/such/a.accel"], cli.USAGE, "no/such"),
     (["explain", "small.onnx", "-s", "x=1,4"], cli.USAGE, "[1, 4]"),
     (["plugins", "nobody"], cli.USAGE, "nobody"),
+    (["run", "small.onnx", "--random", "-1", "-s", "x=1,3"], cli.USAGE, "--random"),
+    (["run", "small.onnx", "--random", "1", "-s", "x=1,3", "-s", "x=2,3"], cli.USAGE, "twice"),
+    (["doctor", "-p", "sim_card", "-o", "frob=1"], cli.USAGE, "frob"),
+    (["doctor", "-o", "frob"], cli.USAGE, "NAME=VALUE"),
 ]
 
 
@@ -193,3 +203,98 @@ def test_truncated_program_is_refused(model, run, tmp_path):
         code, _, err = run("run", program, "--random", "1")
         assert code == cli.COULD_NOT_RUN
         assert "error: " in err
+
+
+@pytest.mark.parametrize("rows", [1 << 33, 1 << 62, 10**19])
+def test_random_feeds_too_large_for_the_card_give_the_numbers(model, run, rows):
+    code, _, err = run("run", model, "--random", "1", "-s", f"x={rows},3")
+    assert code == cli.COULD_NOT_RUN
+    assert "out of device memory" in err
+    assert f"{rows * 3 * 4:,}" in err
+
+
+def test_a_compiled_program_takes_no_shapes_and_is_no_model(model, run):
+    run("compile", model, "-s", "x=1,3", "-O", "small.accel")
+    for arguments in (
+        ["run", "small.accel", "--random", "1", "-s", "x=2,3"],
+        ["explain", "small.accel"],
+    ):
+        code, _, err = run(*arguments)
+        assert code == cli.USAGE
+        assert "compiled program" in err
+
+
+def save_sum(path, kind, result="c"):
+    nodes = [helper.make_node("Add", ["a", "b"], [result], name="add")]
+    save_model(
+        path, nodes, [tensor("a", [4], kind), tensor("b", [4], kind)], [tensor(result, [4], kind)]
+    )
+
+
+@pytest.mark.parametrize("name", ["file", "args", "allow_pickle", "../c", "[bold]c", ":smile:"])
+def test_outputs_may_have_any_name(run, tmp_path, name):
+    save_sum(tmp_path / "m.onnx", TensorProto.FLOAT, name)
+    results = tmp_path / "results.npz"
+    code, out, _ = run("run", tmp_path / "m.onnx", "--random", "1", "-O", results)
+    assert code == cli.OK
+    assert f"{name}: float32[4]" in out
+    with np.load(results) as archive:
+        assert archive.files == [name]
+
+
+def test_npz_keeps_formats_that_numpy_has_no_name_for(run, tmp_path):
+    """The results of one run are the feeds of the next."""
+    save_sum(tmp_path / "m.onnx", TensorProto.BFLOAT16)
+    feeds, results = tmp_path / "feeds.npz", tmp_path / "results.npz"
+    ones = np.ones(4, ml_dtypes.bfloat16)
+    np.savez(feeds, a=ones, b=ones)
+    assert run("run", tmp_path / "m.onnx", "-i", feeds, "-O", results)[0] == cli.OK
+    with np.load(results) as archive:
+        np.savez(feeds, a=archive["c"], b=archive["c"])
+    code, out, _ = run("run", tmp_path / "m.onnx", "-i", feeds)
+    assert code == cli.OK
+    assert "c: bfloat16[4] 4 4 4 4" in out
+
+
+def test_the_same_results_are_the_same_file(model, run, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        run("run", model, "--random", "7", "-s", "x=2,3", "-O", name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert b"\x00\x00\x21\x00" in (tmp_path / "a.npz").read_bytes()[:16]  # 1980-01-01, no clock
+
+
+def test_messages_keep_their_brackets(run):
+    """A table takes no text for markup: the place of an error is in brackets."""
+    _, out, _ = run("doctor", "-p", "sim_card", "-o", "fault=device_loss")
+    assert "[backend" in out
+
+
+def console_script(*arguments, stdout=subprocess.PIPE):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "accelsdk", *arguments]
+    streams = {"stdout": stdout, "stderr": subprocess.PIPE}
+    return subprocess.run(command, **streams, text=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "plugins"])
+def test_a_reader_that_has_gone_ends_it_quietly(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        done = console_script(command, stdout=pipe)
+    assert (done.returncode, done.stderr) == (cli.COULD_NOT_RUN, "")
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "plugins"])
+def test_output_that_cannot_be_written_is_one_message(command):
+    with open("/dev/full", "wb") as full:
+        done = console_script(command, stdout=full)
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+    assert done.returncode == cli.COULD_NOT_RUN
+
+
+def test_an_ascii_terminal_is_no_error(model):
+    odd = os.fsdecode(b"n\xff.onnx")
+    shutil.copy(model, odd)
+    done = console_script("run", odd, "--random", "1", "-s", "x=1,3")
+    assert (done.returncode, done.stderr) == (cli.OK, "")
