@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from accelsdk.formats import (
 from accelsdk.numerics import rounding
 from accelsdk.numerics.accumulate import AccumulatorSpec, dot
 from accelsdk.numerics.rounding import Overflow, Rounding
-from accelsdk_conformance.oracles import accumulator, conversion, tensor
+from accelsdk_conformance.oracles import accumulator, conversion, functions, tensor
 from accelsdk_conformance.oracles.contraction import contract
 from accelsdk_conformance.oracles.doubled import total
 
@@ -164,3 +165,50 @@ def test_simulation_equals_the_scalar_accumulator(name, k):
     for i, j in np.ndindex(5, 5):
         row, column = a.values[i].tolist(), b.values[:, j].tolist()
         assert found[i, j] == dot(row, column, 0.0, spec, a_fmt=E4M3, b_fmt=E4M3)
+
+
+def _mish(x):
+    return x * mpmath.tanh(mpmath.log1p(mpmath.exp(x)))
+
+
+#: Functions in arbitrary precision, and the arguments on which they are compared.
+TRUTH = {
+    "Exp": (mpmath.exp, (-80, 80)),
+    "Log": (mpmath.log, (1e-30, 1e30)),
+    "Sin": (mpmath.sin, (-3e4, 3e4)),
+    "Cos": (mpmath.cos, (-3e4, 3e4)),
+    "Tan": (mpmath.tan, (-3e4, 3e4)),
+    "Asin": (mpmath.asin, (-1, 1)),
+    "Acos": (mpmath.acos, (-1, 1)),
+    "Atan": (mpmath.atan, (-1e6, 1e6)),
+    "Sinh": (mpmath.sinh, (-80, 80)),
+    "Cosh": (mpmath.cosh, (-80, 80)),
+    "Tanh": (mpmath.tanh, (-20, 20)),
+    "Asinh": (mpmath.asinh, (-1e6, 1e6)),
+    "Acosh": (mpmath.acosh, (1, 1e6)),
+    "Atanh": (mpmath.atanh, (-1, 1)),
+    "Sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), (-80, 80)),
+    "Erf": (mpmath.erf, (-6, 6)),
+    "Gelu": (lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2, (-12, 12)),
+    "Softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), (-80, 80)),
+    "Mish": (_mish, (-20, 20)),
+    "Swish": (lambda x: x / (1 + mpmath.exp(-x)), (-80, 80)),
+    "Elu": (lambda x: x if x > 0 else mpmath.expm1(x), (-20, 20)),
+}
+
+
+@pytest.mark.parametrize("op", TRUTH)
+def test_function_references_are_far_finer_than_any_limit(op):
+    """The references share NumPy with kernels; here is an implementation that does not."""
+    truth, (low, high) = TRUTH[op]
+    rng = np.random.default_rng(7)
+    even = rng.uniform(low, high, 200)
+    small = rng.uniform(-1, 1, 200) * np.exp2(rng.integers(-24, 1, 200))
+    x = np.float32(np.concatenate([even, small])).astype(np.float64)
+    x = x[(x > low) & (x < high)]
+    got = functions.unary(op, {})(x)
+    with mpmath.workprec(160):
+        expected = [truth(mpmath.mpf(v)) for v in x]
+        errors = [abs(mpmath.mpf(g) - e) / abs(e) for g, e in zip(got, expected, strict=True) if e]
+    # 2**-24 is half a unit in the last place of float32.
+    assert max(errors) < 2.0**-44
