@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from accelsdk.errors import AccelError, InvalidArgument, NotFound
+from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_conformance.case import Case, Level, Profile, select
 from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.pool import Refused
 from accelsdk_conformance.report import terminal
-from accelsdk_conformance.report.files import write_reports
+from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Run, run
 from accelsdk_conformance.settings import Settings
@@ -66,6 +66,7 @@ def command(
         )
     if report is not None:
         require_jinja()
+        make_folder(report)
     settings = Settings(
         plugin=plugin, options=_options(option or []), seed=seed, timeout=timeout, jobs=jobs
     )
@@ -96,13 +97,7 @@ def command(
 def _conclude(found: Run, report: Path | None) -> int:
     terminal.summary(found)
     if report is not None:
-        try:
-            write_reports(found, report)
-        except OSError as error:
-            raise AccelError(
-                f"cannot write the report to {report}: {error.strerror}",
-                remedy="give --report a folder that can be written",
-            ) from error
+        write_reports(found, report)
         typer.echo(f"report: {report / 'report.html'}")
     return found.exit_code
 

@@ -143,11 +143,13 @@ def test_usage_errors_exit_3_with_one_message(arguments, text, capsys):
     assert "Traceback" not in err
 
 
-def test_a_report_that_cannot_be_written_exits_2(tmp_path, capsys):
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     arguments = ["conformance", "--plugin", "reference_cpu", "--select", SMALL[0]]
-    assert main([*arguments, "--report", str(tmp_path / "file" / "out")]) == 2
-    assert "cannot write the report" in capsys.readouterr().err
+    assert main([*arguments, "--report", str(tmp_path / "file" / "out")]) == 3
+    captured = capsys.readouterr()
+    assert "cannot write a report" in captured.err
+    assert "cases passed" not in captured.out
 
 
 def test_list_prints_ids_and_runs_nothing(capsys):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from accelsdk.backend.files import written
+from accelsdk.errors import InvalidArgument
 from accelsdk_conformance.catalogue import short
 from accelsdk_conformance.report.html import render
 from accelsdk_conformance.result import Result, Status
@@ -23,11 +25,12 @@ def write_reports(found: Run, folder: Path) -> None:
     """Writes report.json, junit.xml, report.html, and a case file for each failure.
 
     Raises:
-        OSError: The folder cannot be written.
+        InvalidArgument: The folder cannot be written.
+        FailedPrecondition: The disk is full.
         NotFound: jinja2 is not installed (the HTML report needs it).
     """
     page = render(found)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text = json.dumps(as_json(found), indent=1, sort_keys=True, allow_nan=False)
     _write(folder / "report.json", text + "\n")
     timing = {r.id: r.seconds for r in found.results}
@@ -37,18 +40,32 @@ def write_reports(found: Run, folder: Path) -> None:
     for result in found.results:
         case = found.cases.get(result.id)
         if case is not None and not result.status.conformant:
-            (folder / "failures").mkdir(exist_ok=True)
+            make_folder(folder / "failures")
             name = result.id.replace("/", "__") + ".json"
             _write(folder / "failures" / name, case.to_json() + "\n")
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a report, so that a bad name is known before the run.
+
+    Raises:
+        InvalidArgument: It cannot be made or written.
+    """
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise InvalidArgument(
+            f"cannot write a report to {str(folder)!r}",
+            remedy="give --report a folder that can be written",
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    with written(path) as file:
+        file.write(text.encode())
 
 
 def schema() -> dict[str, Any]:

@@ -6,13 +6,13 @@ between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from accelsdk.backend.files import written
 from accelsdk.errors import NotFound
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_sim_card import faults, profile, settings
@@ -118,9 +118,9 @@ def refresh(page: str) -> str:
 
 def main(path: str) -> None:
     """Brings the page at ``path`` up to date."""
-    page, temporary = Path(path), Path(f"{path}.tmp")
-    temporary.write_text(refresh(page.read_text("utf-8")), encoding="utf-8")
-    os.replace(temporary, page)
+    page = refresh(Path(path).read_text("utf-8"))
+    with written(path) as file:
+        file.write(page.encode())
 
 
 if __name__ == "__main__":

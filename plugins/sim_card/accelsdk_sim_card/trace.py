@@ -8,11 +8,9 @@ on the wall clock, addresses or hash order: equal runs give equal bytes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from accelsdk.errors import FailedPrecondition
+from accelsdk.backend.files import written
 
 
 class Trace:
@@ -65,19 +63,10 @@ class Trace:
         """Writes the trace to a file, whole or not at all.
 
         Raises:
-            FailedPrecondition: The file cannot be written.
+            AccelError: The file cannot be written.
         """
-        target = Path(path)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(self.to_json(), encoding="utf-8")
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise FailedPrecondition(
-                f"cannot write the trace to {path}: {error}",
-                remedy="give trace=<path of a writable file>",
-            ) from error
+        with written(path) as file:
+            file.write(self.to_json().encode())
 
 
 def _name(kind: str, card: int, thread: int, name: str) -> dict[str, object]:
