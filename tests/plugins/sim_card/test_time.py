@@ -247,7 +247,7 @@ def test_equal_runs_give_equal_bytes(rigs, graphs, tmp_path):
 def test_a_trace_that_cannot_be_written_says_so(rigs, tmp_path):
     rig = rigs(trace=str(tmp_path / "missing" / "trace.json"))
     rig.card()
-    with pytest.raises(NotFound, match="trace.json"):
+    with pytest.raises(NotFound, match=r"trace\.json"):
         rig.drivers.pop(0).close()
 
 
