@@ -44,6 +44,9 @@ def command(
 
 
 def _describe(out: Console, backend: Backend) -> None:
+    from accelsdk.backend.ask import ask_all
+    from accelsdk.backend.info import Target
+
     info = backend.info
     out.print(f"{info.name} {info.version}, {info.vendor}: {info.description}")
     options = table("\nOptions (--option NAME=VALUE)", "name", "default", "scope", "effect")
@@ -52,7 +55,7 @@ def _describe(out: Console, backend: Backend) -> None:
         options.add_row(spec.name, str(spec.default) or '""', spec.scope, spec.help + choices)
     out.print(options if info.options else "\nNo options.")
     targets = table("\nTargets", "name", "alignment", "abilities")
-    for target in backend.targets(info.resolve({})):
+    for target in ask_all(backend, "targets", Target, info.resolve({})):
         abilities = ", ".join(sorted(target.capabilities)) or "-"
         targets.add_row(target.name, str(target.alignment), abilities)
     out.print(targets)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from accelsdk.backend.backend import Backend, Verdict
+from accelsdk.backend.ask import ask
+from accelsdk.backend.backend import Backend, Support, Verdict
 from accelsdk.backend.info import Target
 from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
 from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
@@ -112,7 +113,10 @@ def lower(
     broken_down = decompositions((*TABLE.values(), *composites))
     composite = {(rule.domain, rule.op) for rule in broken_down}
     while True:
-        answers = {node.name: backend.supports(graph, node, target) for node in graph.nodes}
+        answers = {
+            node.name: ask(backend, "supports", Support, graph, node, target)
+            for node in graph.nodes
+        }
         opened = {
             node.name
             for node in graph.nodes
@@ -181,7 +185,7 @@ def explain(
     rows = {(row.domain, row.name): row for row in (*TABLE.values(), *composites)}
     found = []
     for node in graph.nodes:
-        answer = backend.supports(graph, node, target)
+        answer = ask(backend, "supports", Support, graph, node, target)
         row = rows.get((node.domain, node.op))
         work = row.work(node) if row is not None else Work(0, 0)
         found.append(

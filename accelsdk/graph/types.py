@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import Format
+from accelsdk.formats import Format, by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,34 @@ class TensorType:
 
     def __str__(self) -> str:
         return f"{self.format}[{','.join(map(str, self.shape))}]"
+
+
+def type_of(format: Format | str | TensorType, shape: Sequence[int] | None = None) -> TensorType:
+    """Returns a tensor type that somebody wrote down, checked.
+
+    Args:
+        format: Number format, its name, or a whole type.
+        shape: Extents, unless ``format`` is a whole type; None is a scalar.
+
+    Raises:
+        InvalidArgument: There is no such format, or an extent is negative or no integer.
+    """
+    if isinstance(format, TensorType):
+        shape, format = format.shape, format.format
+    row = by_name(format) if isinstance(format, str) else format
+    if not isinstance(row, Format):
+        raise InvalidArgument(
+            f"{row!r} is no number format", remedy="give a name such as 'float32', or a Format"
+        )
+    try:
+        extents = tuple(map(index, () if shape is None else shape))
+    except TypeError:
+        extents = (-1,)
+    if min(extents, default=0) < 0:
+        raise InvalidArgument(
+            f"{shape!r} is no shape", remedy="give a sequence of integers of 0 or more"
+        )
+    return TensorType(row, extents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.executable import BLOCKING, ExecuteOptions, Result, check_buffers
 from accelsdk.runtime.memory import Storage
 from accelsdk.runtime.progress import LOCK
+from accelsdk.runtime.reported import note_shapes
 from accelsdk.runtime.sync import completed
 from accelsdk.runtime.work import Work
 
@@ -153,10 +154,10 @@ class IoBinding:
             try:
                 with self._lock:
                     shapes = self._execute(self._bound)
+                if shapes is not None:
+                    note_shapes(self._result.outputs, shapes)  # type: ignore[union-attr] # set whenever the epoch is
             except Exception as error:
                 raise self._failed(error) from error.__cause__
-            if shapes is not None:
-                self._note_shapes(shapes)
             return self._result  # type: ignore[return-value] # set whenever the epoch is
         return self._run(options or BLOCKING, remember=options is None)
 
@@ -211,10 +212,6 @@ class IoBinding:
         work.body = fail
         work.submit(self._device.default_stream, inline=True)
         return work.event.failure or error
-
-    def _note_shapes(self, shapes: Any) -> None:  # noqa: ANN401 # what the driver returned
-        for buffer, shape in zip(self.outputs, shapes, strict=True):
-            buffer.valid = tuple(shape)
 
     # -- lifetime --------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from accelsdk.backend.driver import View
 from accelsdk.backend.info import Capability
 from accelsdk.backend.optional import SupportsMap
 from accelsdk.errors import FailedPrecondition, InvalidArgument
-from accelsdk.formats import Format, by_name
-from accelsdk.graph.types import Shape, TensorType
+from accelsdk.formats import Format
+from accelsdk.graph.types import Shape, TensorType, type_of
 from accelsdk.numerics.codec import from_bytes, to_bytes
 from accelsdk.runtime import dlpack, transfer
 from accelsdk.runtime.device import Device
@@ -181,15 +181,13 @@ class Buffer:
             shape: Extents, unless ``format`` is a tensor type.
 
         Raises:
-            InvalidArgument: The part leaves this buffer.
+            InvalidArgument: The part leaves this buffer, or the shape is none.
         """
-        if not isinstance(format, TensorType):
-            row = by_name(format) if isinstance(format, str) else format
-            format = TensorType(row, tuple(map(int, shape or ())))
-        span = span_of(self, offset, format.nbytes)
+        type = type_of(format, shape)
+        span = span_of(self, offset, type.nbytes)
         with LOCK:
             span.storage.references += 1
-        return Buffer(span.storage, span.start, format)
+        return Buffer(span.storage, span.start, type)
 
     # -- moving data -----------------------------------------------------------------------
 
@@ -280,9 +278,18 @@ class Buffer:
         signal: Sequence[Timepoint] = (),
         block: bool = True,
     ) -> Event:
-        """Repeats a pattern of 1, 2, 4 or 8 bytes over the buffer, or a range of it."""
+        """Repeats a pattern of 1, 2, 4 or 8 bytes over the buffer, or a range of it.
+
+        Raises:
+            InvalidArgument: The pattern is no such bytes, or does not divide the length.
+        """
+        if not isinstance(pattern, _RAW):
+            raise InvalidArgument(
+                f"a {type(pattern).__name__} is no pattern",
+                remedy="give 1, 2, 4 or 8 bytes, such as numpy.float32(1).tobytes()",
+            )
         span = span_of(self, offset, nbytes)
-        event = transfer.fill(span, pattern, self._submission(stream, wait, signal, block))
+        event = transfer.fill(span, bytes(pattern), self._submission(stream, wait, signal, block))
         if block:
             event.wait()
         return event
@@ -372,6 +379,15 @@ class Buffer:
                 storage.maps -= 1
                 storage.release()
             device.pool.collect()
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Returns what `numpy` does, so that ``numpy.asarray`` gives numbers, not an object."""
+        if copy is False:
+            raise ValueError("a buffer is always copied: numpy.asarray(buffer, copy=None)")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return dlpack.device_of(self)

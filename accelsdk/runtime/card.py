@@ -35,6 +35,7 @@ class Card:
     def __init__(
         self, backend: Backend, info: DeviceInfo, target: Target, options: Options
     ) -> None:
+        self._backend = backend.info.name
         self.info = info
         self.target = target
         self.worker = Worker(f"accelsdk-{backend.info.name}-{info.id}")
@@ -43,6 +44,8 @@ class Card:
         self._closing = threading.Lock()
         try:
             self.driver: Driver = self.gate.call(backend.open, info, options)
+            if not isinstance(self.driver, Driver):
+                raise TypeError(f"open() returned a {type(self.driver).__name__}, not a Driver")
             _check_capabilities(self.driver, target, backend.info.name)
         except AccelError:
             self.worker.stop()
@@ -77,7 +80,11 @@ class Card:
         return self.driver
 
     def close(self) -> None:
-        """Ends the threads and gives the card back; calling it again does nothing."""
+        """Ends the threads and gives the card back; calling it again does nothing.
+
+        Raises:
+            AccelError: The driver failed to; it counts as closed even so.
+        """
         with self._closing:
             if self.closed:
                 return
@@ -86,6 +93,15 @@ class Card:
         try:
             if not self.gate.try_call(self.driver.close, _PATIENCE):
                 _LOG.error("%s: a call of the driver hangs; the card is left open", self.info.id)
+        except AccelError:
+            raise
+        except Exception as error:
+            raise Internal(
+                f"closing the device raised {type(error).__name__}: {error}",
+                backend=self._backend,
+                device=self.info.id,
+                remedy="report it to the vendor of the plugin",
+            ) from error
         finally:
             self.worker.stop()
             _open_cards.discard(self)
@@ -118,7 +134,10 @@ def _check_capabilities(driver: Driver, target: Target, backend: str) -> None:
 
 def _close_all() -> None:
     for card in tuple(_open_cards):
-        card.close()
+        try:
+            card.close()
+        except AccelError as error:
+            _LOG.error("%s", error)
 
 
 atexit.register(_close_all)

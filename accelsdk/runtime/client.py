@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsdk.backend.ask import ask, ask_all
 from accelsdk.backend.backend import Backend, Claim, Compatibility
 from accelsdk.backend.driver import Loaded
-from accelsdk.backend.info import Discovery, Options, OptionScope, OptionValue, Target
+from accelsdk.backend.info import DeviceInfo, Discovery, Options, OptionScope, OptionValue, Target
 from accelsdk.backend.observer import EventKind, Observer
-from accelsdk.backend.program import ProgramHeader
+from accelsdk.backend.program import Program, ProgramHeader
 from accelsdk.backend.program_file import ProgramFile, Spool
 from accelsdk.errors import (
     AccelError,
@@ -81,13 +82,13 @@ class Client:
     ) -> None:
         self.backend = backend
         self.options: Mapping[str, OptionValue] = backend.info.resolve(options or {})
-        self.targets: tuple[Target, ...] = tuple(backend.targets(self.options))
+        self.targets: tuple[Target, ...] = ask_all(backend, "targets", Target, self.options)
         self._plugins = plugins
         self._cards: list[Card] = []
         self._closed = False
-        self.discovery: Discovery = backend.enumerate_devices(self.options)
+        self.discovery: Discovery = ask(backend, "enumerate_devices", Discovery, self.options)
         self.devices: tuple[Device, ...] = tuple(
-            Device(self, info, self.target(info.target), self.options, observers)
+            Device(self, info, self._target_of(info), self.options, observers)
             for info in self.discovery.devices
         )
         weakref.finalize(self, _give_back, self._cards).atexit = False
@@ -165,6 +166,17 @@ class Client:
             f"no target {name!r}", backend=self.backend.info.name, remedy=f"targets: {listed}"
         )
 
+    def _target_of(self, device: DeviceInfo) -> Target:
+        for target in self.targets:
+            if target.name == device.target:
+                return target
+        raise Internal(
+            f"the device is for target {device.target!r}, which targets() does not have",
+            backend=self.backend.info.name,
+            device=device.id,
+            remedy="report it to the vendor of the plugin",
+        )
+
     def check(
         self,
         program: ProgramHeader | Executable | str | os.PathLike[str] | bytes,
@@ -181,7 +193,7 @@ class Client:
     def _compatibility(self, header: ProgramHeader, target: Target) -> Compatibility:
         if header.backend != self.backend.info.name:
             return Compatibility.NOT_APPLICABLE
-        return self.backend.check(header, target)
+        return ask(self.backend, "check", Compatibility, header, target)
 
     def claims(self, model: Model, target: str | None = None) -> Sequence[Claim]:
         """Returns the regions of a model that the backend would run on a target.
@@ -191,7 +203,7 @@ class Client:
             target: Name of the target; None takes the first.
         """
         wanted = self.target(target)
-        return self.backend.claim(self._lower(model, wanted, None), wanted)
+        return ask_all(self.backend, "claim", Claim, self._lower(model, wanted, None), wanted)
 
     # -- programs --------------------------------------------------------------------------
 
@@ -217,16 +229,7 @@ class Client:
         graph = self._lower(model, wanted, input_shapes)
         spool = Spool()
         info = self.backend.info
-        try:
-            program = self.backend.compile(graph, wanted, self.options, spool)
-        except AccelError:
-            raise
-        except Exception as error:
-            raise Internal(
-                f"the compiler raised {type(error).__name__}: {error}",
-                backend=info.name,
-                remedy="report it to the vendor of the plugin",
-            ) from error
+        program = ask(self.backend, "compile", Program, graph, wanted, self.options, spool)
         header = replace(
             program.header,
             backend=info.name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from accelsdk.errors import (
     FailedPrecondition,
 )
 from accelsdk.formats import Format, by_name, from_dtype
-from accelsdk.graph.types import TensorType
+from accelsdk.graph.types import TensorType, type_of
 from accelsdk.runtime import progress
 from accelsdk.runtime.card import Card, lacking
 from accelsdk.runtime.memory import Memory, Pool
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from accelsdk.runtime.client import Client
     from accelsdk.runtime.dlpack import Producer
     from accelsdk.runtime.stream import Stream
+
+R = TypeVar("R")
 
 
 class Device:
@@ -214,13 +217,12 @@ class Device:
         Raises:
             OutOfMemory: With the numbers, after caches were dropped.
             NotFound: The device has no such memory.
+            InvalidArgument: An extent is negative or no integer.
         """
         from accelsdk.runtime.buffer import Buffer
 
-        if not isinstance(format, TensorType):
-            row = by_name(format) if isinstance(format, str) else format
-            format = TensorType(row, tuple(map(int, shape or ())))
-        return Buffer(self.pool.allocate(format.nbytes, memory), 0, format)
+        type = type_of(format, shape)
+        return Buffer(self.pool.allocate(type.nbytes, memory), 0, type)
 
     def put(
         self,
@@ -340,7 +342,7 @@ class Device:
             return Health(state=HealthState.FAILED, cause=str(self.fault))
         if Capability.HEALTH in self.capabilities and self._card is not None:
             driver: SupportsHealth = self._card.ability(Capability.HEALTH)
-            return driver.health()
+            return self._ask("health", driver.health)
         return Health(state=HealthState.OK)
 
     def telemetry(self) -> Mapping[str, OptionValue]:
@@ -350,7 +352,16 @@ class Device:
             Unimplemented: The target lacks ``telemetry``.
         """
         driver: SupportsTelemetry = self.card.ability(Capability.TELEMETRY)
-        return driver.telemetry()
+        return self._ask("telemetry", driver.telemetry)
+
+    def _ask(self, what: str, function: Callable[[], R]) -> R:
+        """Calls the driver past its discipline, and past what `admit` refuses."""
+        try:
+            return function()
+        except AccelError:
+            raise
+        except Exception as error:
+            raise translate(error, self, what) from error
 
     def latch(self, error: DeviceFault) -> list[Step]:
         """Marks the device as failed; everything submitted to it fails with ``error``."""
@@ -375,7 +386,10 @@ class Device:
 
         Raises:
             DeviceFault: The card has not come back; it stays failed.
+            FailedPrecondition: The client is closed.
         """
+        if self._closed:
+            raise self._is_closed()
         error = DeviceFault("the device was reset", device=self.id, remedy="submit it again")
         card = self.card
         with LOCK:
@@ -388,7 +402,7 @@ class Device:
             self.pool.forget()
         if Capability.HEALTH in self.capabilities:
             driver: SupportsHealth = card.ability(Capability.HEALTH)
-            card.gate.call(driver.reset)
+            self._ask("reset", partial(card.gate.call, driver.reset))
             card.renew_launcher()
         else:
             card.close()

@@ -20,6 +20,7 @@ from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.cancel import CancelToken
 from accelsdk.runtime.device import Device
 from accelsdk.runtime.progress import LOCK
+from accelsdk.runtime.reported import note_shapes
 from accelsdk.runtime.stream import Stream
 from accelsdk.runtime.sync import Event, Timepoint
 from accelsdk.runtime.work import Range, Work
@@ -193,8 +194,7 @@ class Result:
         """Notes what the driver reported: times of the nodes, real shapes of the outputs."""
         self.profile = completion.profile
         if completion.shapes is not None:
-            for buffer, shape in zip(self.outputs, completion.shapes, strict=True):
-                buffer.valid = tuple(shape)
+            note_shapes(self.outputs, completion.shapes)
 
 
 class LoadedExecutable:

@@ -104,7 +104,10 @@ class NativeQueues:
         if not self._running and not self.eager:
             return ()  # another thread has taken everything meanwhile
         try:
-            return self._driver.poll(timeout)
+            completions = tuple(self._driver.poll(timeout))
+            if not all(isinstance(completion, Completion) for completion in completions):
+                raise TypeError("poll() returned something else than Completion objects")
+            return completions
         except Exception as error:
             # A card that cannot be polled can complete nothing: everything on it has failed.
             with LOCK:

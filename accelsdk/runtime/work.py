@@ -316,7 +316,12 @@ class Work:
         if completion is not None:
             self.event.started, self.event.finished = completion.started, completion.finished
             if error is None and self.finished_hook is not None:
-                self.finished_hook(completion)
+                try:
+                    self.finished_hook(completion)
+                except Exception as wrong:  # nonsense from the driver must not hang its waiters
+                    error = translate(wrong, device, self.label)
+                    with LOCK:
+                        device.epoch += 1
         device.pool.collect()
         if device.observers:
             device.observers.tell_commands(self.commands, self.label, error)

@@ -15,7 +15,8 @@ from accelsdk.errors import (
     OutOfMemory,
     Unimplemented,
 )
-from accelsdk.formats import FORMATS
+from accelsdk.formats import FORMATS, by_name
+from accelsdk.graph.types import TensorType
 from accelsdk.runtime.client import Client
 from accelsdk.runtime.executable import ExecuteOptions
 from accelsdk.runtime.sync import Semaphore
@@ -358,3 +359,36 @@ def test_what_is_missing_is_unimplemented():
     with pytest.raises(Unimplemented, match="'map'"), rig.put(1).map():
         pass
     rig.client.close()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, -3), (1.5,), "abc", 4, (None,), ("2",)])
+def test_what_is_no_shape_is_refused(rig, shape):
+    for make in (rig.device.empty, lambda *type: rig.put(1).view(0, *type)):
+        with pytest.raises(InvalidArgument, match="is no shape"):
+            make("uint8", shape)
+    with pytest.raises(InvalidArgument, match="is no shape"):
+        rig.device.empty(TensorType(by_name("uint8"), (-1,)))
+    assert rig.device.memory_stats().in_use <= N
+
+
+def test_what_is_no_format_is_refused(rig):
+    for format in (None, 3, np.float32):
+        with pytest.raises(InvalidArgument, match="no number format"):
+            rig.device.empty(format, (1,))
+
+
+@pytest.mark.parametrize("pattern", ["a", 3, None, [1]])
+def test_what_is_no_pattern_is_refused_and_poisons_nothing(rig, pattern):
+    buffer = rig.put(7)
+    with pytest.raises(InvalidArgument, match="no pattern"):
+        buffer.fill(pattern)
+    assert buffer.numpy().tolist() == [7] * N
+
+
+def test_numpy_takes_a_buffer_for_its_numbers(rig):
+    buffer = rig.put(7)
+    assert np.asarray(buffer).dtype == np.uint8
+    assert np.asarray(buffer).tolist() == [7] * N
+    assert np.array(buffer, dtype=np.float64).tolist() == [7.0] * N
+    with pytest.raises(ValueError, match="copied"):
+        np.asarray(buffer, copy=False)
