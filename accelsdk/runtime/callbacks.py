@@ -34,6 +34,12 @@ class CallbackThread:
             self._thread.start()
             atexit.register(self.stop)
 
+    def renew(self) -> None:
+        """Starts afresh in a forked child, which has none of its parent's threads."""
+        self._queue = SimpleQueue()
+        self._thread = None
+        self._starting = threading.Lock()
+
     def stop(self) -> None:
         """Runs what is queued, then ends the thread; at interpreter exit."""
         thread = self._thread

@@ -12,7 +12,7 @@ from accelsdk.backend.backend import Backend
 from accelsdk.backend.driver import Driver
 from accelsdk.backend.info import Capability, DeviceInfo, Options, Target
 from accelsdk.backend.optional import PROTOCOLS, SupportsProfiling
-from accelsdk.errors import AccelError, Internal, PluginError, Unimplemented
+from accelsdk.errors import AccelError, FailedPrecondition, Internal, PluginError, Unimplemented
 from accelsdk.runtime.queues import NativeQueues
 from accelsdk.runtime.worker import Gate, SoftwareQueue, Worker
 
@@ -107,6 +107,13 @@ class Card:
             _open_cards.discard(self)
 
 
+def disown_all() -> None:
+    """Forgets every open card without calling its driver: they are the parent process's."""
+    for card in tuple(_open_cards):
+        card.closed = True
+    _open_cards.clear()
+
+
 def lacking(name: str, target: Target, device: str) -> Unimplemented:
     """Returns the error for an optional ability that a target does not have."""
     has = ", ".join(sorted(target.capabilities)) or "none"
@@ -114,6 +121,19 @@ def lacking(name: str, target: Target, device: str) -> Unimplemented:
         f"target {target.name} does not have the optional ability {name!r}",
         device=device,
         remedy=f"it has: {has}; see Device.capabilities",
+    )
+
+
+def refusal(device: str, *, inherited: bool) -> FailedPrecondition:
+    """Returns the error for use of a device that its client has given back, or never opened."""
+    if inherited:
+        return FailedPrecondition(
+            "the client was connected before this process was forked",
+            device=device,
+            remedy="connect in the child with accelsdk.connect(), or start it with 'spawn'",
+        )
+    return FailedPrecondition(
+        "the client is closed", device=device, remedy="connect again with accelsdk.connect()"
     )
 
 

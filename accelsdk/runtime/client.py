@@ -28,6 +28,7 @@ from accelsdk.errors import (
 from accelsdk.graph.graph import Graph
 from accelsdk.graph.types import Shape
 from accelsdk.registry import Registry, registry
+from accelsdk.runtime import forked
 from accelsdk.runtime.callbacks import CALLBACKS
 from accelsdk.runtime.card import Card
 from accelsdk.runtime.device import Device
@@ -91,6 +92,7 @@ class Client:
             Device(self, info, self._target_of(info), self.options, observers)
             for info in self.discovery.devices
         )
+        forked.CLIENTS.add(self)
         weakref.finalize(self, _give_back, self._cards).atexit = False
 
     def __repr__(self) -> str:

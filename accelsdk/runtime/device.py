@@ -25,12 +25,11 @@ from accelsdk.errors import (
     AccelError,
     DeadlineExceeded,
     DeviceFault,
-    FailedPrecondition,
 )
 from accelsdk.formats import Format, by_name, from_dtype
 from accelsdk.graph.types import TensorType, type_of
 from accelsdk.runtime import progress
-from accelsdk.runtime.card import Card, lacking
+from accelsdk.runtime.card import Card, lacking, refusal
 from accelsdk.runtime.memory import Memory, Pool
 from accelsdk.runtime.observation import Observers
 from accelsdk.runtime.progress import LOCK
@@ -89,6 +88,7 @@ class Device:
         self._card: Card | None = None
         self._opening = threading.Lock()
         self._closed = False
+        self._inherited = False
         self._default_stream: Stream | None = None
 
     def __repr__(self) -> str:
@@ -135,7 +135,7 @@ class Device:
         if card is None:
             with self._opening:
                 if self._closed:
-                    raise self._is_closed()
+                    raise refusal(self.id, inherited=self._inherited)
                 if self._card is None:
                     self._card = Card(self.backend, self.info, self.target, self._options)
                     self.client.adopt(self._card)
@@ -172,12 +172,7 @@ class Device:
                 remedy="call Device.reset(); other devices go on",
             ) from self.fault
         if self._closed:
-            raise self._is_closed()
-
-    def _is_closed(self) -> FailedPrecondition:
-        return FailedPrecondition(
-            "the client is closed", device=self.id, remedy="connect again with accelsdk.connect()"
-        )
+            raise refusal(self.id, inherited=self._inherited)
 
     def call(self, what: str, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 # hands on what the driver returns
         """Calls the driver as its threading allows, with its errors made ours."""
@@ -389,7 +384,7 @@ class Device:
             FailedPrecondition: The client is closed.
         """
         if self._closed:
-            raise self._is_closed()
+            raise refusal(self.id, inherited=self._inherited)
         error = DeviceFault("the device was reset", device=self.id, remedy="submit it again")
         card = self.card
         with LOCK:
@@ -439,5 +434,12 @@ class Device:
         finally:
             self._closed = True
             self.epoch += 1
-            settle(self._fail_all(self._is_closed()))
+            settle(self._fail_all(refusal(self.id, inherited=self._inherited)))
             self._card.close()
+
+    def disown(self) -> None:
+        """Gives the device up in a forked child: the card is open in the parent process."""
+        self._inherited = self._closed = True
+        self.epoch += 1
+        if self._card is not None:
+            settle(self._fail_all(refusal(self.id, inherited=self._inherited)))

@@ -98,6 +98,12 @@ def _sleep(target: Waitable, timeout: float | None, seen: int) -> bool:
                 target.waiters.remove(sleeper)
 
 
+def forget() -> None:
+    """Forgets who sleeps and what is driven: a forked child has neither."""
+    _driven.clear()
+    _sleepers.clear()
+
+
 def wake(sleeper: threading.Lock) -> None:
     """Wakes one sleeper. The caller holds `LOCK`."""
     _sleepers.discard(sleeper)

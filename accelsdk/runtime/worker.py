@@ -119,6 +119,11 @@ def _job(function: Callable[[], object], finished: threading.Event | None = None
 _process_locks: dict[str, threading.RLock] = {}
 
 
+def forget() -> None:
+    """Forgets the locks of the parent process; in a forked child."""
+    _process_locks.clear()
+
+
 class Gate:
     """Lets driver calls of one card through as its `Threading` allows.
 
