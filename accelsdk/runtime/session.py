@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accelsdk.backend.info import Options
 from accelsdk.backend.program_file import is_program
-from accelsdk.errors import InvalidArgument
+from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk.formats import BFLOAT16, Format
 from accelsdk.graph.graph import Graph
 from accelsdk.graph.types import Shape
@@ -89,6 +89,7 @@ class InferenceSession:
         self._residents: dict[tuple[Shape, ...], Resident] = {}
         self._root: Executable | None = None
         self._model: Graph | Path | bytes | None = None
+        self._closed = False
         self._owned = isinstance(backend, str)
         self._client = connect(backend, options) if isinstance(backend, str) else backend
         try:
@@ -115,6 +116,7 @@ class InferenceSession:
     def close(self) -> None:
         """Gives the device memory back, and the client if it is the session's own."""
         with self._lock:
+            self._closed = True
             for resident in self._residents.values():
                 resident.delete()
             self._residents.clear()
@@ -137,6 +139,13 @@ class InferenceSession:
             return (
                 [_node_arg(v.name, v.format, v.shape) for v in source.inputs],
                 [_node_arg(v.name, v.format, v.shape) for v in source.outputs],
+            )
+        if isinstance(source, bytearray | memoryview):
+            source = bytes(source)
+        if not isinstance(source, Executable | str | os.PathLike | bytes):
+            raise InvalidArgument(
+                f"a model cannot be read from a {type(source).__name__}",
+                remedy="pass a path, bytes, a Graph or what Client.compile made",
             )
         if not isinstance(source, Executable):
             if not is_program(source):
@@ -169,26 +178,45 @@ class InferenceSession:
         Raises:
             InvalidArgument: A feed is missing, unknown, or of a wrong shape or dtype; or there
                 is no such output. The message names it and lists what there is.
+            FailedPrecondition: The session is closed.
         """
         arrays = self._arrays(feeds)
         wanted = self._positions(output_names)
         shapes = tuple([array.shape for array in arrays])
         with self._lock:
+            if self._closed:
+                raise FailedPrecondition("the session is closed", remedy="make a new one")
             if shapes not in self._residents:
                 self._check_shapes(arrays)
             outputs = self._resident(shapes).run(arrays)
         return outputs if wanted is None else [outputs[index] for index in wanted]
 
     def _arrays(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        if not isinstance(feeds, Mapping):
+            raise InvalidArgument(
+                f"the feeds are a {type(feeds).__name__}", remedy="pass a dict of arrays by name"
+            )
         if feeds.keys() != self._names:
             self._refuse_names(feeds)
         arrays = []
         for name, dtype in self._dtypes:
-            array = np.asarray(feeds[name])
+            array = self._array(name, feeds[name])
             if array.dtype != dtype:
                 raise self._misfit(name, array)
             arrays.append(array)
         return arrays
+
+    def _array(self, name: str, feed: object) -> NDArray[Any]:
+        try:
+            return np.asarray(feed)
+        except (ValueError, TypeError) as error:
+            raise InvalidArgument(
+                f"feed {name!r} cannot be made an array: {error}",
+                remedy=f"pass a NumPy array; the model takes {self._argument(name)}",
+            ) from error
+
+    def _argument(self, name: str) -> NodeArg:
+        return next(argument for argument in self._inputs if argument.name == name)
 
     def _check_shapes(self, arrays: Sequence[NDArray[Any]]) -> None:
         for argument, array in zip(self._inputs, arrays, strict=True):
@@ -196,7 +224,7 @@ class InferenceSession:
                 raise self._misfit(argument.name, array)
 
     def _misfit(self, name: str, array: NDArray[Any]) -> InvalidArgument:
-        argument = next(a for a in self._inputs if a.name == name)
+        argument = self._argument(name)
         return InvalidArgument(
             f"feed {name!r} is {array.dtype}[{','.join(map(str, array.shape))}]; "
             f"the model takes {argument}",
@@ -226,6 +254,18 @@ class InferenceSession:
     # -- programs --------------------------------------------------------------------------
 
     def _compile_now(self, shapes: Mapping[str, Shape]) -> None:
+        unknown = [name for name in shapes if name not in self._names]
+        if unknown:
+            listed = ", ".join(map(str, self._inputs))
+            raise InvalidArgument(
+                f"input_shapes: no input {unknown[0]!r}", remedy=f"the model takes {listed}"
+            )
+        wrong = [name for name, shape in shapes.items() if not isinstance(shape, Sequence)]
+        if wrong:
+            raise InvalidArgument(
+                f"input_shapes: {shapes[wrong[0]]!r} for {wrong[0]!r} is no shape",
+                remedy="give a tuple of integers",
+            )
         fixed = [tuple(shapes.get(a.name, a.shape or ())) for a in self._inputs]
         for argument, shape in zip(self._inputs, fixed, strict=True):
             if not all(isinstance(extent, int) for extent in shape):

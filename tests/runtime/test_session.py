@@ -192,3 +192,42 @@ def test_a_truncated_program_is_data_loss(client, tmp_path):
 def test_an_unknown_device_lists_the_devices(client):
     with pytest.raises(NotFound, match=r"no device 99 .*devices: 0 \("):
         accelsdk.InferenceSession(model(), client, device=99)
+
+
+@pytest.mark.parametrize("feeds", [None, 3, [np.ones(4, np.float32)] * 2])
+def test_feeds_that_are_no_mapping(feeds):
+    with (
+        accelsdk.InferenceSession(model((4,))) as session,
+        pytest.raises(InvalidArgument, match="dict"),
+    ):
+        session.run(None, feeds)
+
+
+def test_a_feed_that_is_no_array_is_named():
+    array = np.ones(4, np.float32)
+    with accelsdk.InferenceSession(model((4,))) as session:
+        with pytest.raises(InvalidArgument, match=r"feed 'b' cannot be made an array"):
+            session.run(None, {"a": array, "b": [[1], [2, 3]]})
+        assert session.run(None, {"a": array, "b": array})[0].tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("source", [None, 3, ["model.onnx"]])
+def test_what_is_no_model(source):
+    with pytest.raises(InvalidArgument, match="cannot be read from"):
+        accelsdk.InferenceSession(source)
+
+
+def test_a_closed_session_stays_closed_even_if_its_client_is_open():
+    array = np.ones(4, np.float32)
+    with accelsdk.connect("reference_cpu") as client:
+        session = accelsdk.InferenceSession(model((4,)), client)
+        session.run(None, {"a": array, "b": array})
+        session.close()
+        with pytest.raises(FailedPrecondition, match="session is closed"):
+            session.run(None, {"a": array, "b": array})
+
+
+@pytest.mark.parametrize(("shapes", "named"), [({"q": (4,)}, "'q'"), ({"a": 4}, "'a'")])
+def test_wrong_input_shapes_are_named(shapes, named):
+    with pytest.raises(InvalidArgument, match=named):
+        accelsdk.InferenceSession(model((4,)), input_shapes=shapes)
