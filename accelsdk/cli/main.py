@@ -40,7 +40,7 @@ Plugins bring cards; `accelsdk` lists them, runs models on them and checks their
 """
 
 _BUILT_IN: Final = {
-    "plugins": "List plugins: what works, what is quarantined, and how to mend it.",
+    "plugins": "List plugins: what works, what does not, and the remedy.",
     "devices": "List the devices of a plugin, with memory and abilities.",
     "doctor": "Try each device: open it, move bytes, run one Add.",
     "explain": "Show how a model is lowered and placed, node by node.",
@@ -48,7 +48,7 @@ _BUILT_IN: Final = {
     "compile": "Compile a model ahead of time to a program file.",
 }
 _KNOWN_ENTRIES: Final = {
-    "conformance": "Check a plugin's arithmetic and behaviour against exact oracles.",
+    "conformance": "Check a plugin's arithmetic and behaviour, exactly.",
 }
 
 
@@ -104,7 +104,13 @@ def _unloaded() -> None:
 
 def build(invoked: str | None) -> typer.Typer:
     """Returns the Typer application with only the command ``invoked`` loaded."""
-    app = typer.Typer(name="accelsdk", help=HELP, add_completion=False, no_args_is_help=True)
+    app = typer.Typer(
+        name="accelsdk",
+        help=HELP,
+        add_completion=False,
+        # Typer's panels import a Markdown parser: worth it for a command's page, too slow here.
+        rich_markup_mode="markdown" if invoked else None,
+    )
     app.callback()(_global_options)
     for command in find_commands().values():
         if command.name == invoked:
@@ -135,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Set ``ACCELSDK_DEBUG=1`` to see the traceback behind an error.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     invoked = next((word for word in given if not word.startswith("-")), None)
     try:
         code = build(invoked)(given, standalone_mode=False, prog_name="accelsdk")

@@ -20,7 +20,7 @@ def command(
         typer.Argument(help="Backend to describe: options, targets, abilities."),
     ] = None,
 ) -> None:
-    """List plugins: what works, what is quarantined, and how to mend it.
+    """List plugins: what works, what does not, and the remedy.
 
     With a NAME, describe that backend: its options with their defaults, and its targets.
     """

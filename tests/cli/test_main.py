@@ -84,3 +84,13 @@ def test_missing_extra_gives_the_pip_line():
 def test_version(capsys):
     assert cli.main(["--version"]) == cli.OK
     assert capsys.readouterr().out.startswith("accelsdk ")
+
+
+def test_no_arguments_print_the_help(capsys):
+    assert cli.main([]) == cli.OK
+    assert "conformance" in capsys.readouterr().out
+
+
+def test_summaries_are_not_cut_off(capsys):
+    cli.main(["--help"])
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
