@@ -14,7 +14,7 @@ from typing import cast
 
 from accelsdk.backend.driver import Driver
 from accelsdk.backend.optional import Completion, Engine, QueueInfo, SupportsQueues, Ticket
-from accelsdk.errors import DeviceFault, Unavailable
+from accelsdk.errors import Cancelled, DeviceFault, Unavailable
 from accelsdk.runtime import progress
 from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.sync import Step, settle
@@ -119,6 +119,17 @@ class NativeQueues:
                 )
                 for work in running
             ]
+        except BaseException:
+            # Interrupted in the middle of the card's own code, which may never report what it
+            # was doing: whoever waits for that, closing the card included, would hang.
+            with LOCK:
+                running = list(self._running.values())
+                for work in running:
+                    self.forget(work)
+            for work in running:
+                verdict = Cancelled(f"{work.label} was interrupted", device=work.device.id)
+                settle(work.finish(verdict))
+            raise
 
     def _take(self, completions: Sequence[Completion]) -> list[Step]:
         steps: list[Step] = []

@@ -3,7 +3,7 @@ import pytest
 
 from accelsdk.errors import FailedPrecondition, InvalidArgument, NotFound
 from accelsdk.runtime.executable import ExecuteOptions
-from tests.runtime.fakes import BYTES, N
+from tests.runtime.fakes import BYTES, FakeDriver, N, QueueDriver, Rig
 
 
 def test_write_execute_read(rig):
@@ -144,3 +144,22 @@ def test_binding_without_blocking(rig):
 
 def test_types_are_values(rig):
     assert rig.empty().type == BYTES
+
+
+@pytest.mark.parametrize("kind", ["sync", "on_wait"])
+def test_an_interrupted_wait_cancels_what_it_ran_and_hangs_nobody(kind, monkeypatch):
+    """Ctrl-C arrives inside the driver, on the thread that drives it."""
+    made = Rig(kind)
+    loaded, x = made.load(), made.put(1)
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        driver, method = (FakeDriver, "execute") if kind == "sync" else (QueueDriver, "poll")
+        patched.setattr(driver, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loaded.execute([x], options=ExecuteOptions(block=True))
+    assert not made.device.live
+    assert loaded.execute([x]).outputs[0].numpy().tolist() == [2] * N
+    made.client.close()
