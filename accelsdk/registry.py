@@ -291,7 +291,7 @@ def _import(entry: EntryPoint) -> Any:  # noqa: ANN401 # a plugin is any object
         ) from error
 
 
-def _check_hooks(plugin: Any) -> None:  # noqa: ANN401
+def _check_hooks(plugin: object) -> None:
     """Finds hooks that pluggy would pass over in silence: misspelt, or without the marker."""
     known = {name for name in vars(hookspecs) if name.startswith(_PREFIX)}
     for name in dir(plugin):

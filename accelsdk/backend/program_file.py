@@ -56,8 +56,8 @@ class Spool:
     """
 
     def __init__(self, memory: int = SPOOL_BYTES) -> None:
-        # Closed with this object: programs that refer to it keep it alive.
-        self._file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115
+        # Programs refer to this object and keep it alive; the file is closed with it.
+        self._file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115 # see above
         self._lock = threading.Lock()
         self._places: dict[str, int] = {}
         self._names: dict[str, ConstantSpec] = {}

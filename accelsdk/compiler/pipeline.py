@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,7 @@ def lower(
         if not opened:
             break
         # One level at a time: what a composite becomes is put to the backend again.
-        graph = apply(graph, broken_down, keep=lambda node: node.name not in opened)  # noqa: B023
+        graph = apply(graph, broken_down, keep=partial(_outside, frozenset(opened)))
         graph = run_passes(graph, PASSES, composites)
     reasons = [
         f"node {node.name!r} ({node.op}){_from(node)}: {answers[node.name].text or 'refused'}"
@@ -220,6 +221,10 @@ def _lowered(graph: Graph, rules: Sequence[LoweringRule], composites: Iterable[O
     if reasons:
         raise UnsupportedGraph("the model cannot be lowered to core ops", reasons=reasons)
     return core
+
+
+def _outside(names: Collection[str], node: Node) -> bool:
+    return node.name not in names
 
 
 def _from(node: Node) -> str:

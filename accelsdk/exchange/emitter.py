@@ -58,7 +58,7 @@ class Emitter:
                 self._taken.add(name)
                 return name
 
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # as helper
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # as onnx.helper takes
         """Emits a standard node with one result, and returns the result's name."""
         result = self.fresh(op)
         self.emit(op, inputs, (result,), attributes)

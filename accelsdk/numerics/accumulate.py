@@ -119,7 +119,7 @@ class AccumulatorSpec:
         return (FLOAT32 if self.significand_bits <= FLOAT32.precision else FLOAT64).emax
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def _choices(hint: object) -> tuple[Any, ...]:
     """The literal values that a type hint allows; empty where it is not a choice."""
     found: list[Any] = []
     for part in (hint, *get_args(hint)):

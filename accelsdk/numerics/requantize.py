@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from accelsdk.errors import InvalidArgument
 from accelsdk.formats import Format
@@ -142,7 +142,9 @@ def _check(acc: NDArray[Any], fmt: Format) -> None:
         )
 
 
-def _channels(value: ArrayLike, dtype: Any, shape: tuple[int, ...], axis: int) -> NDArray[Any]:  # noqa: ANN401
+def _channels(
+    value: ArrayLike, dtype: DTypeLike, shape: tuple[int, ...], axis: int
+) -> NDArray[Any]:
     found = np.asarray(value).astype(dtype)
     if found.size == 1:
         return found.reshape(())

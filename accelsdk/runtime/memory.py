@@ -6,7 +6,7 @@ import gc
 import logging
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from accelsdk.backend.driver import Handle, Loaded, MemoryStats
@@ -244,7 +244,7 @@ class Pool:
             self._quietly("unload", self._device.driver.unload, loaded)
             self._told_later.append((EventKind.UNLOAD, 0))
 
-    def _quietly(self, what: str, function: Any, argument: Any) -> None:  # noqa: ANN401
+    def _quietly(self, what: str, function: Callable[[Any], object], argument: object) -> None:
         device = self._device
         if device.usable:
             try:

@@ -162,7 +162,7 @@ class Gate:
             try:
                 function()
             finally:
-                self.lock.release()  # type: ignore[attr-defined]
+                self.lock.release()  # type: ignore[attr-defined] # an RLock
 
     def try_call(self, function: Callable[[], object], seconds: float) -> bool:
         """Makes a last call, unless another one has not returned within ``seconds``."""
@@ -180,7 +180,7 @@ class Gate:
         try:
             function()
         finally:
-            lock.release()  # type: ignore[attr-defined]
+            lock.release()  # type: ignore[attr-defined] # an RLock
         return True
 
 

@@ -34,7 +34,9 @@ def _moves() -> dict[str, Move]:
     rng = np.random.default_rng(7)
     found: dict[str, Move] = {}
 
-    def plain(name: str, shape: tuple[int, ...], attributes: dict[str, Any], f: Any) -> None:  # noqa: ANN401
+    def plain(
+        name: str, shape: tuple[int, ...], attributes: dict[str, Any], f: Callable[..., Any]
+    ) -> None:
         found[name] = ([shape], [], attributes, f)
 
     plain("Reshape/flat", _CUBE, {"shape": (60,)}, lambda x: x.reshape(60))
