@@ -6,6 +6,7 @@ wants to say beyond the fields travels in ``attributes``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +21,8 @@ API_VERSION: Final = (1, 0)
 OptionValue = str | int | float | bool
 Options = Mapping[str, OptionValue]
 _NOTHING: Mapping[str, OptionValue] = MappingProxyType({})
+#: More choices than this are not all told in an error.
+_LISTED = 12
 
 
 class Capability(StrEnum):
@@ -74,10 +77,18 @@ class OptionSpec:
         value = _convert(given, type(self.default), self.name)
         if self.choices and value not in self.choices:
             raise InvalidArgument(
-                f"option {self.name} has no choice {value!r}",
-                remedy="choices: " + ", ".join(map(str, self.choices)),
+                f"option {self.name} has no choice {value!r}", remedy=self._choices_near(value)
             )
         return value
+
+    def _choices_near(self, value: OptionValue) -> str:
+        """Returns the choices for people; of a long list, those that look like ``value``."""
+        names = [str(choice) for choice in self.choices if choice != ""]
+        if len(names) <= _LISTED:
+            return "choices: " + ", ".join(names)
+        near = difflib.get_close_matches(str(value), names, n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        return f"{hint}'accelsdk plugins NAME' lists all {len(names)} choices"
 
 
 def _convert(given: OptionValue, wanted: type, name: str) -> OptionValue:

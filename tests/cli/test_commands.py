@@ -130,6 +130,7 @@ BAD_CALLS = [
     (["run", "small.onnx", "-i", "absent.npz"], cli.USAGE, "absent.npz"),
     (["run", "small.onnx", "-i", "small.onnx"], cli.USAGE, "npz"),
     (["run", "small.onnx", "-o", "frob=1", "--random", "1"], cli.USAGE, "frob"),
+    (["doctor", "-p", "sim_card", "-o", "defect=mx_scale_cell"], cli.USAGE, "mean mx_scale_ceil"),
     (["run", "small.onnx", "-o", "frob", "--random", "1"], cli.USAGE, "NAME=VALUE"),
     (["run", "small.onnx", "-p", "sim_card", "-o", "count=many"], cli.USAGE, "count"),
     (["run", "small.onnx", "--random", "1", "-s", "x=1,3", "--device", "9"], cli.USAGE, "9"),
