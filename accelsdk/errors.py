@@ -132,6 +132,8 @@ class UnsupportedGraph(Unimplemented):
 
     Attributes:
         reasons: One line for each refused node: its name, its op, and why.
+        not_constant: Values that are computed at run time and would have to be constant,
+            where that is the reason.
     """
 
     def __init__(
@@ -139,12 +141,14 @@ class UnsupportedGraph(Unimplemented):
         message: str,
         *,
         reasons: Sequence[str] = (),
+        not_constant: Sequence[str] = (),
         backend: str | None = None,
         remedy: str | None = None,
     ) -> None:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
         super().__init__(message + listed, backend=backend, remedy=remedy)
         self.reasons = tuple(reasons)
+        self.not_constant = tuple(not_constant)
 
 
 class OutOfMemory(AccelError):

@@ -47,6 +47,17 @@ def refuse(node: Node, reason: str) -> NoReturn:
     raise UnsupportedGraph("the model cannot be lowered to core ops", reasons=[text])
 
 
+def refuse_varying(node: Node, value: Value, what: str) -> NoReturn:
+    """Raises UnsupportedGraph because ``value`` would have to be constant, and is not."""
+    text = f"node {node.name!r} ({node.op}): {what} is computed at run time; it must be constant"
+    raise UnsupportedGraph(
+        "the model cannot be lowered to core ops",
+        reasons=[text],
+        not_constant=[value.name],
+        remedy="bind the model's inputs that it depends on (input_values)",
+    )
+
+
 def required(node: Node, index: int) -> Value:
     """Returns an operand that must be there."""
     value = node.operand(index)
@@ -62,7 +73,7 @@ def constant(b: Builder, node: Node, index: int, what: str) -> Array | None:
         return None
     array = b.known(value)
     if array is None:
-        refuse(node, f"its {what} (operand {index}) is computed at run time; it must be constant")
+        refuse_varying(node, value, f"its {what} (operand {index})")
     return array
 
 
