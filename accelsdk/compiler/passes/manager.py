@@ -35,7 +35,8 @@ class Pass:
 def run_passes(graph: Graph, passes: Sequence[Pass], composites: Iterable[OpDef] = ()) -> Graph:
     """Runs passes in order, again and again, until none changes anything.
 
-    The graph is verified after every pass that changed it.
+    The graph is verified after every pass that changed it. A pass is not run again on a graph
+    that it left as it was.
 
     Args:
         graph: Verified; not changed.
@@ -46,14 +47,18 @@ def run_passes(graph: Graph, passes: Sequence[Pass], composites: Iterable[OpDef]
         Internal: A pass broke the graph; names the pass.
     """
     rows = tuple(composites)
+    settled: list[Graph | None] = [None] * len(passes)
     for _ in range(_MOST_ROUNDS):
-        before = graph
-        for step in passes:
+        for index, step in enumerate(passes):
+            if settled[index] is graph:
+                continue
             changed = step.run(graph)
-            if changed is not graph:
+            if changed is graph:
+                settled[index] = graph
+            else:
                 _check(step, graph, changed, rows)
-            graph = changed
-        if graph is before:
+                graph = changed
+        if all(seen is graph for seen in settled):
             return graph
     names = ", ".join(step.name for step in passes)
     raise Internal(f"passes {names} do not come to an end", remedy="report this model")
@@ -61,7 +66,8 @@ def run_passes(graph: Graph, passes: Sequence[Pass], composites: Iterable[OpDef]
 
 def _check(step: Pass, before: Graph, after: Graph, composites: Sequence[OpDef]) -> None:
     try:
-        verify(after, composites=composites)
+        # Most nodes are the very objects that were verified before.
+        verify(after, composites=composites, proven=frozenset(before.nodes))
         if after.inputs != before.inputs or after.outputs != before.outputs:
             raise GraphError("it changed the inputs or outputs", rule="interface")
     except GraphError as error:
