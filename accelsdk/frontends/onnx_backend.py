@@ -133,11 +133,13 @@ class AccelRep(base.BackendRep):
             try:
                 return to_core(self._model, input_shapes=shapes, input_values=values)
             except UnsupportedGraph as error:
-                needed = set(error.not_constant)
-                more = _sources(self._model.graph, needed) & feeds.keys() - self.static
+                sources = _sources(self._model.graph, set(error.not_constant))
+                more = sources & feeds.keys() - self.static
                 if not more:
                     raise
-                self.static |= more
+                # Shapes, sizes and positions are integers: they alone do in most cases.
+                whole = {name for name in more if feeds[name].dtype.kind in "iub"}
+                self.static |= whole or more
 
 
 class AccelBackend(base.Backend):
@@ -261,7 +263,9 @@ def _sources(graph: onnx.GraphProto, wanted: set[str]) -> set[str]:
     """Returns everything that the wanted values of a graph are computed from, and themselves."""
     found = set(wanted)
     for node in reversed(graph.node):
-        if found.intersection(node.output):
+        # What a node's function body computes is named after the node.
+        inside = f"{node.name or next(iter(node.output), '')}/"
+        if found.intersection(node.output) or any(name.startswith(inside) for name in wanted):
             found.update(node.input)
     return found
 
