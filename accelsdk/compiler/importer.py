@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike
-from onnx import defs, inliner, version_converter
+from onnx import defs
 
 from accelsdk.backend.program_file import MAGIC
+from accelsdk.compiler.importer_convert import PINNED_OPSET as PINNED_OPSET
+from accelsdk.compiler.importer_convert import converted, first_line
 from accelsdk.compiler.importer_nodes import Place, Scope, Walker
 from accelsdk.compiler.importer_tensors import Origin, format_of, tensor_constant
 from accelsdk.compiler.importer_wire import split
@@ -27,14 +29,10 @@ from accelsdk.errors import (
     InvalidArgument,
     ModelError,
     NotFound,
-    UnsupportedGraph,
 )
 from accelsdk.graph.graph import Constant, Graph
 from accelsdk.graph.rewrite import LoweringRule
 from accelsdk.graph.types import TensorType, Value
-
-#: Models of older opsets are converted to this one before they are read.
-PINNED_OPSET = 23
 
 #: What `read` takes a model from: a path, the serialised model, or the model itself.
 Source = str | Path | bytes | onnx.ModelProto
@@ -74,7 +72,7 @@ def read(
         raise
     except Exception as error:
         # A model is untrusted input: whatever its contents upset is told as its fault.
-        raise ModelError(f"the model is not valid: {_first_line(error)}") from error
+        raise ModelError(f"the model is not valid: {first_line(error)}") from error
 
 
 def _read(
@@ -87,10 +85,14 @@ def _read(
     _check_header(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     declared = [item for item in model.graph.input if item.name not in tensors]
-    converted = _converted(model)
-    opsets = {entry.domain: entry.version for entry in converted.opset_import}
-    functions = {(f.domain, f.name): f for f in converted.functions}
-    walker = Walker((*rules, *RULES), functions, origin)
+    known = (*rules, *RULES)
+    current = converted(model, {(rule.domain, rule.op) for rule in known})
+    opsets = {
+        "" if entry.domain == "ai.onnx" else entry.domain: entry.version
+        for entry in current.opset_import
+    }
+    functions = {(f.domain, f.name): f for f in current.functions}
+    walker = Walker(known, functions, origin)
     scope: Scope = {}
     inputs: list[Value] = []
     _check_names([item.name for item in declared], input_shapes, input_values)
@@ -107,7 +109,7 @@ def _read(
             inputs.append(value)
     for name, tensor in tensors.items():
         scope[name] = walker.add_constant(tensor_constant(tensor, name, origin))
-    walker.walk(converted.graph.node, scope, Place(opsets))
+    walker.walk(current.graph.node, scope, Place(opsets))
     outputs = [_output(walker, scope, item.name) for item in model.graph.output]
     if not outputs:
         raise ModelError("the model has no outputs")
@@ -135,7 +137,7 @@ def _load(source: Source) -> tuple[onnx.ModelProto, Origin]:
             data = source.SerializeToString()
         except Exception as error:
             raise ModelError(
-                f"the model cannot be serialised: {_first_line(error)}",
+                f"the model cannot be serialised: {first_line(error)}",
                 remedy="models over 2 GB need their weights in an external data file",
             ) from error
         return _parse(memoryview(data), Origin(None, data))
@@ -162,7 +164,7 @@ def _load(source: Source) -> tuple[onnx.ModelProto, Origin]:
     except FileNotFoundError:
         raise NotFound(f"there is no model file {str(path)!r}", remedy="check the path") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
 
 
 def _parse(data: memoryview, origin: Origin) -> tuple[onnx.ModelProto, Origin]:
@@ -182,7 +184,7 @@ def _parse(data: memoryview, origin: Origin) -> tuple[onnx.ModelProto, Origin]:
     except ModelError as error:
         raise ModelError(f"{where}: {error.message}", remedy=remedy) from None
     except Exception as error:  # protobuf's DecodeError, whichever implementation is installed
-        raise ModelError(f"{where} is no ONNX model: {_first_line(error)}", remedy=remedy) from None
+        raise ModelError(f"{where} is no ONNX model: {first_line(error)}", remedy=remedy) from None
     if not model.HasField("graph"):
         raise ModelError(f"{where} is no ONNX model: it has no graph", remedy=remedy)
     return model, replace(origin, blobs=skeleton.blobs)
@@ -212,74 +214,6 @@ def _check_header(model: onnx.ModelProto) -> None:
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ModelError(f"value {twice[0]!r} is made twice")
-
-
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the model with its functions inlined and its nodes in the pinned opset.
-
-    Weights are turned into inputs first: the converter is C++ and would copy them. Opsets
-    above the pinned one are read as they are: since then ops have gained formats and
-    attributes only, and rules refuse attributes that they do not know.
-    """
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    version = next(e.version for e in bare.opset_import if e.domain in ("", "ai.onnx"))
-    if version >= PINNED_OPSET:
-        return bare
-    given = {item.name for item in bare.graph.input}
-    small = []
-    for tensor in bare.graph.initializer:
-        if _is_small(tensor):
-            small.append(tensor)
-        elif tensor.name not in given:
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            bare.graph.input.append(info)
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
-    del bare.graph.initializer[:]
-    bare.graph.initializer.extend(kept)
-    # Types of intermediate values are found anew; what the exporter wrote may be wrong.
-    del bare.graph.value_info[:]
-    bare.ir_version = max(bare.ir_version, 4)  # from 4 on initialisers need not be inputs
-    try:
-        if bare.functions:
-            bare = inliner.inline_local_functions(bare, convert_version=True)
-        return version_converter.convert_version(bare, PINNED_OPSET)
-    except Exception as error:
-        what = f"the model cannot be converted from opset {version} to {PINNED_OPSET}"
-        remedy = f"export it with opset {PINNED_OPSET}, or 18 and later"
-        reasons = _without_schema(bare.graph, version)
-        if reasons:
-            raise UnsupportedGraph(what, reasons=reasons, remedy=remedy) from error
-        raise ModelError(f"{what}: {_first_line(error)}", remedy=remedy) from error
-
-
-def _without_schema(graph: onnx.GraphProto, version: int) -> list[str]:
-    """Returns what the converter knows no schema for, a line a node; it names none itself."""
-    reasons = []
-    for node in graph.node:
-        name = node.name or next((item for item in node.output if item), node.op_type)
-        where = f"node {name!r} ({node.op_type})"
-        if node.domain not in ("", "ai.onnx"):
-            reasons.append(f"{where}: onnx cannot convert ops of domain {node.domain!r}")
-        elif not defs.has(node.op_type, version, ""):
-            reasons.append(f"{where}: ONNX has no op {node.op_type!r} in opset {version}")
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                reasons += _without_schema(body, version)
-    return reasons
-
-
-def _is_small(tensor: onnx.TensorProto) -> bool:
-    """Whether the converter may need a tensor's contents (axes, pads, shapes, scales)."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return False
-    count = int(np.prod(tensor.dims, dtype=np.float64))
-    return count <= 64 and bool(tensor.raw_data or count == 0 or _items(tensor))
-
-
-def _items(tensor: onnx.TensorProto) -> int:
-    lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.uint64_data)
-    return sum(map(len, lists)) + len(tensor.double_data)
 
 
 # -- inputs ------------------------------------------------------------------------------------
@@ -329,8 +263,3 @@ def _input(
             remedy="give one extent for each dimension, and keep those that are fixed",
         )
     return Value(item.name, TensorType(element, wanted))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -17,6 +17,7 @@ import onnx
 from onnx import defs
 
 from accelsdk.compiler.evaluate import fold
+from accelsdk.compiler.importer_convert import PINNED_OPSET, needs_upgrade, upgraded
 from accelsdk.compiler.importer_tensors import Origin, attributes_of, tensor_constant
 from accelsdk.errors import GraphError, ModelError, UnsupportedGraph
 from accelsdk.formats import FLOAT32
@@ -101,8 +102,29 @@ class Walker:
 
     def walk(self, protos: Sequence[onnx.NodeProto], scope: Scope, place: Place) -> None:
         """Adds nodes in order; ``scope`` maps the source's names to our values."""
+        version = place.opsets.get("", PINNED_OPSET)
         for proto in protos:
-            self._node(proto, scope, place)
+            if needs_upgrade(proto, version):
+                self._older(proto, scope, place, version)
+            else:
+                self._node(proto, scope, place)
+
+    def _older(self, proto: onnx.NodeProto, scope: Scope, place: Place, version: int) -> None:
+        """Walks what a node of an older opset is in the pinned one."""
+        name = f"{place.prefix}{_stem(proto)}"
+        if place.settings is not None:
+            proto = _with_settings(proto, place.settings)
+        inputs = [_look_up(scope, item, name) for item in proto.input]
+        made = upgraded(proto, _stem(proto), inputs, self.constants, version)
+        inner = {item: scope[item] for item in proto.input if item}
+        below = replace(
+            place,
+            opsets={**place.opsets, "": PINNED_OPSET},
+            origin=place.origin or (name,),
+            settings=None,
+        )
+        self.walk(made, inner, below)
+        scope.update((item, inner[item]) for item in proto.output if item in inner)
 
     def _node(self, proto: onnx.NodeProto, scope: Scope, place: Place) -> None:
         name = self._node_name(proto, place)
@@ -126,8 +148,7 @@ class Walker:
                 scope[item] = value
 
     def _node_name(self, proto: onnx.NodeProto, place: Place) -> str:
-        stem = proto.name or next((o for o in proto.output if o), proto.op_type)
-        return _fresh(f"{place.prefix}{stem}", self._nodes)
+        return _fresh(f"{place.prefix}{_stem(proto)}", self._nodes)
 
     def _constant(self, proto: onnx.NodeProto, name: str, place: Place) -> Value:
         item = proto.attribute[0] if len(proto.attribute) == 1 else None
@@ -285,6 +306,10 @@ class Walker:
             else f"ONNX {onnx.__version__} has no op {proto.op_type!r}"
         )
         _unsupported(proto, name, "; ".join(reasons) or default)
+
+
+def _stem(proto: onnx.NodeProto) -> str:
+    return proto.name or next((o for o in proto.output if o), proto.op_type)
 
 
 def _fresh(name: str, taken: set[str]) -> str:

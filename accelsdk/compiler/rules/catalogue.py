@@ -13,6 +13,7 @@ from accelsdk.compiler.rules import (
     expand_tile,
     fill,
     identity,
+    microsoft_norm,
     normalization,
     pad,
     pool,
@@ -36,6 +37,7 @@ _MODULES = (
     *(attention, cast, clip, concat_split, conv, direct, einsum, expand_tile, fill, identity),
     *(normalization, pad, pool, qlinear, quantize, recurrent, reduce, reshape, resize, search),
     *(select, shape_of, slice, space_depth, transpose, variadic),
+    *(microsoft_norm,),
 )
 
 RULES: tuple[LoweringRule, ...] = tuple(rule for module in _MODULES for rule in module.RULES)
