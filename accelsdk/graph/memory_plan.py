@@ -1,15 +1,13 @@
 """A static plan of where the values of a graph lie in one arena.
 
 A value lives from the node that makes it to the last that reads it; values that live at the
-same time do not overlap. Greedy by size with best fit (Pisarchyk and Lee, "Efficient Memory
-Management for Deep Neural Net Inference", arXiv 2001.03288, section 5.3) places the largest
-buffer first, in the smallest gap among those placed that live at the same time.
+same time do not overlap. Offsets are those of `accelsdk.graph.placement`.
 
-Two ways to share a place come before that, both declared by rules and both checked:
+Two ways to share a place come before that (`accelsdk.graph.sharing` says which op may), and
+both are checked:
 
 - a *view*: a Reshape's result is its operand, and lives as long as both;
-- *in place*: a node writes a result over an operand that it is the last to read. Only ops
-  that read each element before they write it, at the same place, may do so.
+- *in place*: a node writes a result over an operand that it is the last to read.
 
 Inputs and constants of the graph are not in the arena: the caller owns them.
 """
@@ -17,17 +15,15 @@ Inputs and constants of the graph are not in the arena: the caller owns them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-import numpy as np
-
 from accelsdk.errors import GraphError, InvalidArgument
-from accelsdk.graph.graph import CORE, Graph, Node
-from accelsdk.graph.opdef import Family
-from accelsdk.graph.ops import TABLE
-from accelsdk.graph.types import TensorType, Value
+from accelsdk.graph.graph import Graph, Node
+from accelsdk.graph.placement import Buffer, largest_live, place
+from accelsdk.graph.sharing import in_place_operands, view_of
+from accelsdk.graph.types import Value
 
 #: Says over which operand (its index) a node may write its first result, best first.
 InPlaceRule = Callable[[Node], Iterable[int]]
@@ -77,17 +73,6 @@ class MemoryPlan:
         return self.largest_live_bytes / self.arena_bytes if self.arena_bytes else 1.0
 
 
-def elementwise_in_place(node: Node) -> Iterable[int]:
-    """The default in-place rule: elementwise ops and activations.
-
-    They read an element before they write it, at the same place, provided that type and shape
-    of operand and result are equal (which `plan` checks).
-    """
-    row = TABLE.get(node.op) if node.domain == CORE else None
-    plain = row is not None and row.family in (Family.ELEMENTWISE, Family.ACTIVATION)
-    return range(len(node.inputs)) if plain else ()
-
-
 def nothing_in_place(node: Node) -> Iterable[int]:
     """The in-place rule of a backend whose kernels must not overwrite their operands."""
     return ()
@@ -96,7 +81,7 @@ def nothing_in_place(node: Node) -> Iterable[int]:
 def plan(
     graph: Graph,
     alignment: int = 64,
-    in_place: InPlaceRule = elementwise_in_place,
+    in_place: InPlaceRule = in_place_operands,
     views: bool = True,
 ) -> MemoryPlan:
     """Returns a plan for all results of a graph's nodes.
@@ -113,17 +98,17 @@ def plan(
     if alignment < 1 or alignment & (alignment - 1):
         raise InvalidArgument(f"alignment {alignment}", remedy="give a power of two")
     intervals = live_intervals(graph)
-    shares = _shares(graph, intervals, in_place, views)
-    buffers = _buffers(intervals, shares, {v.name: v for v in graph.values()}, alignment)
-    placed = _place(buffers)
-    offsets = {name: placed[_root(shares, name)] for name in intervals}
+    shares, roots = _shares(graph, intervals, in_place, views)
+    buffers = _buffers(intervals, roots, {v.name: v for v in graph.values()}, alignment)
+    placed = place(buffers)
+    offsets = {name: placed[root] for name, root in roots.items()}
     arena = max((placed[b.name] + b.nbytes for b in buffers), default=0)
     return MemoryPlan(
         offsets=offsets,
         intervals=intervals,
         shares=shares,
         arena_bytes=arena,
-        largest_live_bytes=_largest_live(buffers),
+        largest_live_bytes=largest_live(buffers),
         alignment=alignment,
     )
 
@@ -145,142 +130,77 @@ def live_intervals(graph: Graph) -> dict[str, Interval]:
     return {name: Interval(first=first[name], last=last[name]) for name in first}
 
 
-def _root(shares: Mapping[str, str], name: str) -> str:
-    while name in shares:
-        name = shares[name]
-    return name
-
-
 def _shares(
     graph: Graph, intervals: Mapping[str, Interval], in_place: InPlaceRule, views: bool
-) -> dict[str, str]:
-    """Returns which result lies in the place of which operand."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the operand in whose place a result lies, and the first value in each place."""
     shares: dict[str, str] = {}
+    roots = {name: name for name in intervals}
     # The last position at which anything in the place of a root is read, so far.
     until = {name: interval.last for name, interval in intervals.items()}
     for position, node in enumerate(graph.nodes):
         result = node.outputs[0] if node.outputs else None
         if result is None:
             continue
-        source = _shared_operand(node, result, position, shares, until, in_place, views)
+        source = _shared_operand(node, position, roots, until, in_place, views)
         if source is not None:
-            root = _root(shares, source)
+            root = roots[result.name] = roots[source]
             shares[result.name] = source
             until[root] = max(until[root], intervals[result.name].last)
-    return shares
+    return shares, roots
 
 
 def _shared_operand(
     node: Node,
-    result: Value,
     position: int,
-    shares: Mapping[str, str],
+    roots: Mapping[str, str],
     until: Mapping[str, int],
     in_place: InPlaceRule,
     views: bool,
 ) -> str | None:
-    """Returns the operand in whose place ``result`` may lie, or None."""
-    if views and _is_view(node):
-        operand = node.inputs[0]
-        return operand.name if operand is not None and operand.name in until else None
-    for index in in_place(node):
+    """Returns the operand in whose place the first result may lie, or None."""
+    viewed = view_of(node) if views else None
+    if viewed is not None:
+        operand = node.operand(viewed)
+        return operand.name if operand is not None and operand.name in roots else None
+    allowed = tuple(in_place(node))
+    for index in allowed:
         operand = node.operand(index)
-        if operand is None or operand.name not in until or operand.type != result.type:
+        if operand is None or operand.name not in roots or operand.type != node.result.type:
             continue
-        root = _root(shares, operand.name)
-        others = [v for i, v in enumerate(node.inputs) if i != index and v is not None]
-        also_read = any(
-            v.name in until and _root(shares, v.name) == root and v.type != result.type
-            for v in others
+        root = roots[operand.name]
+        # Who else reads this place must read it element for element as well.
+        barred = any(
+            v is not None
+            and roots.get(v.name) == root
+            and (i not in allowed or v.type != operand.type)
+            for i, v in enumerate(node.inputs)
         )
-        if until[root] == position and not also_read:
+        if until[root] == position and not barred:
             return operand.name
     return None
 
 
-def _is_view(node: Node) -> bool:
-    return node.domain == CORE and node.op == "Reshape"
-
-
-@dataclass(frozen=True, slots=True)
-class _Buffer:
-    """One place in the arena, for a value and all that share its place."""
-
-    name: str
-    nbytes: int
-    interval: Interval
-
-
 def _buffers(
     intervals: Mapping[str, Interval],
-    shares: Mapping[str, str],
+    roots: Mapping[str, str],
     values: Mapping[str, Value],
     alignment: int,
-) -> list[_Buffer]:
-    members: dict[str, list[str]] = {}
-    for name in intervals:
-        members.setdefault(_root(shares, name), []).append(name)
-    return [
-        _Buffer(
+) -> list[Buffer]:
+    """Returns one buffer for each value and all that share its place."""
+    found: dict[str, Buffer] = {}
+    for name, interval in intervals.items():
+        root = roots[name]
+        nbytes = -(-values[name].type.nbytes // alignment) * alignment
+        made = Buffer(root, nbytes, interval.first, interval.last)
+        other = found.get(root, made)
+        found[root] = Buffer(
             root,
-            _padded(max((values[name].type for name in names), key=_nbytes), alignment),
-            Interval(
-                first=min(intervals[name].first for name in names),
-                last=max(intervals[name].last for name in names),
-            ),
+            max(nbytes, other.nbytes),
+            min(interval.first, other.first),
+            max(interval.last, other.last),
         )
-        for root, names in members.items()
-    ]
-
-
-def _nbytes(kind: TensorType) -> int:
-    return kind.nbytes
-
-
-def _padded(kind: TensorType, alignment: int) -> int:
-    return -(-kind.nbytes // alignment) * alignment
-
-
-def _place(buffers: Sequence[_Buffer]) -> dict[str, int]:
-    """Greedy by size, best fit; ties by first use, so that the plan is deterministic."""
-    order = sorted(buffers, key=lambda b: (-b.nbytes, b.interval.first, b.name))
-    first = np.array([b.interval.first for b in order], np.int64)
-    last = np.array([b.interval.last for b in order], np.int64)
-    size = np.array([b.nbytes for b in order], np.int64)
-    offset = np.zeros(len(order), np.int64)
-    for index in range(len(order)):
-        done = slice(0, index)
-        rivals = (first[done] <= last[index]) & (first[index] <= last[done]) & (size[done] > 0)
-        starts = offset[done][rivals]
-        by_place = np.argsort(starts, kind="stable")
-        stops = starts + size[done][rivals]
-        taken = zip(starts[by_place].tolist(), stops[by_place].tolist(), strict=True)
-        offset[index] = _best_gap(taken, int(size[index]))
-    return {buffer.name: int(offset[i]) for i, buffer in enumerate(order)}
-
-
-def _best_gap(taken: Iterable[tuple[int, int]], nbytes: int) -> int:
-    """Returns the start of the smallest gap that fits, else the end of what is taken."""
-    end, best, best_size = 0, -1, 0
-    for start, stop in taken:
-        gap = start - end
-        if gap >= nbytes and (best < 0 or gap < best_size):
-            best, best_size = end, gap
-        end = max(end, stop)
-    return best if best >= 0 else end
-
-
-def _largest_live(buffers: Iterable[_Buffer]) -> int:
-    change: dict[int, int] = {}
-    for buffer in buffers:
-        first, last = buffer.interval.first, buffer.interval.last
-        change[first] = change.get(first, 0) + buffer.nbytes
-        change[last + 1] = change.get(last + 1, 0) - buffer.nbytes
-    live = largest = 0
-    for position in sorted(change):
-        live += change[position]
-        largest = max(largest, live)
-    return largest
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +215,7 @@ class _Held:
         return self.start < other.stop and other.start < self.stop
 
 
-def check_plan(
-    graph: Graph, given: MemoryPlan, in_place: InPlaceRule = elementwise_in_place
-) -> None:
+def check_plan(graph: Graph, given: MemoryPlan, in_place: InPlaceRule = in_place_operands) -> None:
     """Proves a plan: every result has an aligned place, and no two live ones collide.
 
     Replays the graph over a picture of the arena: a node may write only over what nobody
@@ -343,7 +261,8 @@ def _held(
     stop = offset + value.type.nbytes
     if stop > given.arena_bytes:
         _refuse("plan-bounds", f"{value.name!r} ends beyond {given.arena_bytes:,}", node)
-    source = node.inputs[0] if _is_view(node) else None
+    viewed = view_of(node)
+    source = node.operand(viewed) if viewed is not None else None
     held = live.get(source.name) if source is not None else None
     if held is not None and held.start == offset:
         return _Held(offset, stop, held.contents)
@@ -354,9 +273,10 @@ def _may_cover(node: Node, name: str, held: _Held, other: _Held, in_place: InPla
     """Says whether ``node`` may write its first result exactly over the operand ``name``."""
     if (held.start, held.stop) != (other.start, other.stop):
         return False
-    operands = (node.operand(index) for index in in_place(node))
+    allowed = tuple(in_place(node))
     kind = node.result.type
-    return any(v is not None and v.name == name and v.type == kind for v in operands)
+    read = [(i, v) for i, v in enumerate(node.inputs) if v is not None and v.name == name]
+    return bool(read) and all(i in allowed and v.type == kind for i, v in read)
 
 
 def _refuse(rule: str, text: str, node: Node) -> NoReturn:

@@ -11,17 +11,17 @@ from accelsdk import formats as f
 from accelsdk.errors import GraphError, InvalidArgument
 from accelsdk.graph.memory_plan import (
     check_plan,
-    elementwise_in_place,
     nothing_in_place,
     plan,
 )
 from accelsdk.graph.rewrite import Builder, apply, decompositions
+from accelsdk.graph.sharing import in_place_operands
 from tests.graph.strategies import graphs
 
 MOVING = ("Add", "Mul", "Relu", "Reshape", "Concat", "Softmax", "Split", "Transpose", "Where")
 
 
-@pytest.mark.parametrize("in_place", [elementwise_in_place, nothing_in_place])
+@pytest.mark.parametrize("in_place", [in_place_operands, nothing_in_place])
 @given(
     graph=graphs(most=20) | graphs(MOVING, most=20),
     alignment=st.sampled_from([1, 16, 64, 512]),
