@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,9 @@ from numpy.typing import ArrayLike
 from accelsdk.backend.ask import ask
 from accelsdk.backend.backend import Backend, Support, Verdict
 from accelsdk.backend.info import Target
+from accelsdk.compiler.partition.cut import cut
+from accelsdk.compiler.partition.placing import Placed, Placer
+from accelsdk.compiler.partition.plan import Place, Plan
 from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
 from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
 from accelsdk.compiler.passes.cse import CSE
@@ -21,11 +23,11 @@ from accelsdk.compiler.passes.gather_early import GATHER_EARLY
 from accelsdk.compiler.passes.manager import Pass, run_passes
 from accelsdk.compiler.passes.no_ops import NO_OPS
 from accelsdk.compiler.passes.scale_late import SCALE_LATE
-from accelsdk.errors import UnsupportedGraph
+from accelsdk.errors import InvalidArgument, UnsupportedGraph
 from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.opdef import OpDef, Work
 from accelsdk.graph.ops import TABLE
-from accelsdk.graph.rewrite import LoweringRule, apply, decompositions
+from accelsdk.graph.rewrite import LoweringRule, apply
 from accelsdk.graph.verify import verify
 
 if TYPE_CHECKING:
@@ -88,8 +90,8 @@ def lower(
 ) -> Graph:
     """Returns a model as a graph that ``backend`` compiles for ``target``.
 
-    Composites that the backend runs natively stay; others are decomposed, again and again,
-    until each node is supported.
+    Composites that the backend runs natively, or claims as part of a region, stay; others are
+    decomposed, again and again, until each node is supported. This is `plan` with one place.
 
     Args:
         source: A model (see `accelsdk.compiler.importer.read`), or a graph.
@@ -104,6 +106,40 @@ def lower(
         NotFound, ModelError, InvalidArgument: See `accelsdk.compiler.importer.read`.
         UnsupportedGraph: Nodes that the backend refuses; carries every reason.
     """
+    return plan(
+        source,
+        (Place(backend=backend, target=target),),
+        input_shapes=input_shapes,
+        input_values=input_values,
+        rules=rules,
+        composites=composites,
+    ).graph
+
+
+def plan(
+    source: str | Path | bytes | onnx.ModelProto | Graph,
+    places: Sequence[Place],
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_values: Mapping[str, ArrayLike] | None = None,
+    rules: Sequence[LoweringRule] = (),
+    composites: Sequence[OpDef] = (),
+) -> Plan:
+    """Returns a model as parts, each on the place that runs it; see `partition`.
+
+    Args:
+        source: A model (see `accelsdk.compiler.importer.read`), or a graph.
+        places: The one asked for, then those that serve what it refuses; with one place,
+            the plan is the whole model there, or refused.
+        input_shapes: Shapes of inputs with dynamic dimensions; for models alone.
+        input_values: Inputs to bind to a constant; for models alone.
+        rules: Lowering rules besides the built-in ones, tried first.
+        composites: Vendors' composites that ``rules`` may emit.
+
+    Raises:
+        NotFound, ModelError, InvalidArgument: See `accelsdk.compiler.importer.read`.
+        UnsupportedGraph: Nodes that no place runs; carries every reason.
+    """
     graph = to_core(
         source,
         input_shapes=input_shapes,
@@ -111,37 +147,61 @@ def lower(
         rules=rules,
         composites=composites,
     )
-    broken_down = decompositions((*TABLE.values(), *composites))
-    composite = {(rule.domain, rule.op) for rule in broken_down}
-    while True:
-        answers = {
-            node.name: ask(backend, "supports", Support, graph, node, target)
-            for node in graph.nodes
-        }
-        opened = {
-            node.name
-            for node in graph.nodes
-            if (node.domain, node.op) in composite
-            and answers[node.name].verdict is not Verdict.NATIVE
-        }
-        if not opened:
-            break
-        # One level at a time: what a composite becomes is put to the backend again.
-        graph = apply(graph, broken_down, keep=partial(_outside, frozenset(opened)))
-        graph = run_passes(graph, PASSES, composites)
+    return partition(graph, places, composites)
+
+
+def partition(graph: Graph, places: Sequence[Place], composites: Sequence[OpDef] = ()) -> Plan:
+    """Lowers a core graph for places, and cuts it into parts that run one after the other.
+
+    What place 0 runs, alone or in a region that it claims, runs there; the rest runs on the
+    first other place that does. Composites that a place runs natively, or claims, stay whole;
+    see `accelsdk.compiler.partition.placing` for the others. Nodes computed from constants
+    alone go where they are read. Time is linear in nodes and edges.
+
+    Args:
+        graph: A core graph, such as `to_core` returns.
+        places: The one asked for, then those that serve what it refuses.
+        composites: Vendors' composites that the graph has.
+
+    Raises:
+        InvalidArgument: No place is given.
+        UnsupportedGraph: Nodes that no place runs; carries every reason.
+        Internal: A backend fails, or answers with something of the wrong type.
+    """
+    if not places:
+        raise InvalidArgument("no place to run on", remedy="give a backend and its target")
+    placed = Placer(places, composites, PASSES).place(graph)
+    if placed.refused:
+        raise _refused(placed, places)
+    lowered = placed.dag.graph
+    parts, transfers = cut(placed.dag, [p.place for p in placed.placements], placed.regions)
+    for part in parts:
+        if part.graph is not lowered:
+            verify(part.graph, composites=composites)
+    return Plan(
+        graph=lowered,
+        places=tuple(places),
+        parts=parts,
+        transfers=transfers,
+        placements=placed.placements,
+    )
+
+
+def _refused(placed: Placed, places: Sequence[Place]) -> UnsupportedGraph:
+    nodes = placed.dag.graph.nodes
     reasons = [
-        f"node {node.name!r} ({node.op}){_from(node)}: {answers[node.name].text or 'refused'}"
-        for node in graph.nodes
-        if not answers[node.name]
+        f"node {node.name!r} ({node.op}){_from(node)}: {placed.refused[node.name]}"
+        for node in nodes
+        if node.name in placed.refused
     ]
-    if reasons:
-        raise UnsupportedGraph(
-            f"{len(reasons)} of {len(graph.nodes)} nodes cannot run on {target.name}",
-            reasons=reasons,
-            backend=backend.info.name,
-            remedy="choose another backend or target, or change the model",
-        )
-    return graph
+    alone = len(places) == 1
+    where = places[0].target.name if alone else f"any of {', '.join(map(str, places))}"
+    return UnsupportedGraph(
+        f"{len(reasons)} of {len(nodes)} nodes cannot run on {where}",
+        reasons=reasons,
+        backend=places[0].backend.info.name,
+        remedy="choose another backend or target, or change the model",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,10 +281,6 @@ def _lowered(graph: Graph, rules: Sequence[LoweringRule], composites: Iterable[O
     if reasons:
         raise UnsupportedGraph("the model cannot be lowered to core ops", reasons=reasons)
     return core
-
-
-def _outside(names: Collection[str], node: Node) -> bool:
-    return node.name not in names
 
 
 def _from(node: Node) -> str:

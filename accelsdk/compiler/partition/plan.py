@@ -37,6 +37,8 @@ class Placement:
         support: How it runs there.
         claim: Name of the claimed region that it belongs to; empty if it stands alone.
         refusal: Why it does not run on place 0; empty if it does.
+        fault: What is wrong with the claim that was made for it, if that was refused: a
+            defect of the backend. The node is then placed by itself.
     """
 
     node: str
@@ -44,6 +46,7 @@ class Placement:
     support: Support
     claim: str = ""
     refusal: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,9 @@ class Part:
         name: Unique in the plan.
         place: Index into `Plan.places`.
         graph: Lowered for that place. Its inputs and outputs are the values that cross its
-            border, under the names that they have in the whole.
-        claims: Regions that the backend claimed in it.
+            border, under the names that they have in the whole. Constants are shared with
+            the whole, not copied.
+        claims: Regions of two nodes or more that the backend claimed in it.
     """
 
     name: str
@@ -88,7 +92,8 @@ class Transfer:
 class Plan:
     """A model cut into parts, in an order in which they can run one after the other.
 
-    The model's inputs are fed, and its outputs handed back, on place 0.
+    The model's inputs are fed, and its outputs handed back, on place 0. An output that is an
+    input of the model is handed back as it was fed: no part makes it.
 
     Attributes:
         graph: The whole, as it was cut: core ops and kept composites.
