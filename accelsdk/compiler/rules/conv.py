@@ -53,20 +53,27 @@ def _conv_transpose(b: Builder, node: Node) -> Sequence[Value | None]:
         pads = (0,) * (2 * count)
     if wanted is not None:
         totals = tuple(f - o for f, o in zip(full, wanted, strict=True))
-        if min(totals) < 0:
-            refuse(node, f"output_shape {wanted} is larger than {full}, what the kernel reaches")
         pads = halves(totals, upper=mode == "SAME_UPPER")
-    return [
-        b.op(
-            "ConvTranspose",
-            *node.inputs,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            group=integer(node, "group", 1),
-            output_padding=extra,
-        )
-    ]
+    # A negative pad adds what no window reaches: at the end that is what output_padding does.
+    begins, ends = pads[:count], pads[count:]
+    before = tuple(max(-pad, 0) for pad in begins)
+    bias = node.operand(2)
+    made = b.op(
+        "ConvTranspose",
+        x,
+        w,
+        None if any(before) else bias,
+        strides=strides,
+        pads=tuple(max(pad, 0) for pad in pads),
+        dilations=dilations,
+        group=integer(node, "group", 1),
+        output_padding=tuple(e + max(-pad, 0) for e, pad in zip(extra, ends, strict=True)),
+    )
+    if any(before):
+        made = b.op("Pad", made, pads=(0, 0, *before, *(0 for _ in made.shape)))
+        if bias is not None:
+            made = b.op("Add", made, b.op("Reshape", bias, shape=(*bias.shape, *(1,) * count)))
+    return [made]
 
 
 RULES: tuple[LoweringRule, ...] = (

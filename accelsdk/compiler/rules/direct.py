@@ -13,14 +13,12 @@ _PLAIN = """
     Abs Neg Sign Floor Ceil Round Sqrt Reciprocal Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh
     Asinh Acosh Atanh Tanh Sigmoid Erf Not BitwiseNot IsNaN Add Sub Mul Div Pow And Or Xor Equal
     Less LessOrEqual Greater GreaterOrEqual BitwiseAnd BitwiseOr BitwiseXor Where MatMul
-    Relu PRelu HardSwish Softplus Softsign Mish MatMulInteger
+    Relu PRelu HardSwish Softplus Softsign Mish
 """
 
 #: Ops whose attributes carry over as they are.
 _WITH_ATTRIBUTES: Mapping[str, str] = {
     "IsInf": "detect_negative detect_positive",
-    "Mod": "fmod",
-    "BitShift": "direction",
     "LeakyRelu": "alpha",
     "Elu": "alpha",
     "Selu": "alpha gamma",

@@ -1,13 +1,17 @@
-"""Einsum of one or two operands: Transpose, ReduceSum, and one MatMul over grouped axes.
+"""Einsum: Transpose, ReduceSum, and one product over grouped axes for each pair of operands.
 
-Every letter of a two-operand equation is of one of four kinds (batch, left, right, summed),
-so that the product is a batched matrix product [batch, left, summed] x [batch, summed, right].
+Every label of a pair is of one of four kinds (batch, left, right, summed), so that the product
+is a batched matrix product [batch, left, summed] x [batch, summed, right]; without summed
+labels it is Mul. Axes that an ellipsis stands for get labels of their own. Pairs are chosen
+greedily, the smallest product first (Daniel Smith and Johnnie Gray, "opt_einsum", JOSS 3(26),
+2018).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 
 from accelsdk.compiler.rules.common import refuse, required, rule, text
@@ -15,77 +19,155 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
+#: Labels of the axes that an ellipsis stands for: the last one is always the last of these.
+_HIDDEN = "".join(chr(0x2460 + i) for i in range(64))
+
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """An operand whose axes are named by letters."""
+    """An operand whose axes are named by labels."""
 
     value: Value
-    letters: str
+    labels: str
 
-    def size(self, letters: str) -> int:
-        return prod(self.value.shape[self.letters.index(c)] for c in letters)
+    def size(self, labels: str) -> int:
+        return prod(self.value.shape[self.labels.index(c)] for c in labels)
 
 
 def _einsum(b: Builder, node: Node) -> Sequence[Value | None]:
+    names, result = _parsed(node)
+    terms = [_diagonal(b, node, required(node, i), labels) for i, labels in enumerate(names)]
+    extents = _extents(node, terms)
+    terms = [_squeezed(b, term, extents) for term in terms]
+    missing = [c for c in result if c not in extents]
+    if missing or len(set(result)) < len(result):
+        refuse(node, f"its result {result!r} names what no operand has, or an axis twice")
+    while len(terms) > 1:
+        left, right = min(
+            combinations(terms, 2), key=lambda pair: _product_size(pair, terms, result, extents)
+        )
+        others = [term for term in terms if term is not left and term is not right]
+        needed = "".join([result, *(term.labels for term in others)])
+        terms = [*others, _product(b, left, right, needed)]
+    return [_permuted(b, _summed(b, terms[0], result), result)]
+
+
+def _parsed(node: Node) -> tuple[list[str], str]:
+    """Returns one label an axis for each operand and for the result, no ellipsis left."""
     equation = text(node, "equation", "").replace(" ", "")
-    if "." in equation:
-        refuse(node, "an ellipsis is not supported")
     left, arrow, result = equation.partition("->")
     names = left.split(",")
+    if len(names) != len(node.inputs):
+        refuse(node, f"equation {equation!r} has {len(names)} operands, not {len(node.inputs)}")
+    widest = 0
+    full = []
+    for index, labels in enumerate(names):
+        rank = required(node, index).type.rank
+        hidden = rank - len(labels.replace("...", "", 1))
+        letters = labels.replace("...", "", 1)
+        if not all(c.isascii() and c.isalpha() for c in letters) or hidden < 0:
+            refuse(node, f"{labels!r} of {equation!r} does not name the axes of rank {rank}")
+        if hidden and "..." not in labels:
+            refuse(node, f"{labels!r} of {equation!r} does not name the axes of rank {rank}")
+        full.append(labels.replace("...", _HIDDEN[len(_HIDDEN) - hidden :]))
+        widest = max(widest, hidden)
+    ellipsis = _HIDDEN[len(_HIDDEN) - widest :]
     if not arrow:
-        joined = left.replace(",", "")
-        result = "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
-    if len(names) != len(node.inputs) or len(names) not in (1, 2):
-        refuse(node, f"equation {equation!r} has {len(names)} operands; 1 or 2 are supported")
-    terms = [_Term(required(node, i), letters) for i, letters in enumerate(names)]
+        joined = left.replace(",", "").replace("...", "")
+        result = ellipsis + "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
+    return full, result.replace("...", ellipsis)
+
+
+def _diagonal(b: Builder, node: Node, value: Value, labels: str) -> _Term:
+    """Takes the diagonal of axes that share a label: every (n + 1)-th item of both merged."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            extent = value.shape[first]
+            if value.shape[second] != extent:
+                refuse(node, f"extents {extent} and {value.shape[second]} share label {label!r}")
+            rest = [i for i in range(value.type.rank) if i not in (first, second)]
+            moved = b.op("Transpose", value, perm=(*rest, first, second))
+            outer = moved.shape[:-2]
+            merged = b.op("Reshape", moved, shape=(*outer, extent * extent))
+            axis, step = len(outer), extent + 1
+            value = b.op(
+                "Slice", merged, starts=(0,), ends=(extent * extent,), axes=(axis,), steps=(step,)
+            )
+            labels = "".join(labels[i] for i in rest) + label
+    return _Term(value, labels)
+
+
+def _extents(node: Node, terms: Sequence[_Term]) -> dict[str, int]:
+    """Returns the extent of every label; 1 stretches to any other."""
+    found: dict[str, int] = {}
     for term in terms:
-        if len(term.letters) != term.value.type.rank or len(set(term.letters)) < len(term.letters):
-            refuse(node, f"{term.letters!r} does not name each axis of {term.value.shape} once")
-    others = [*(t.letters for t in terms), result]
-    summed = [
-        _sum_away(b, term, "".join(others[:i] + others[i + 1 :])) for i, term in enumerate(terms)
-    ]
-    product = summed[0] if len(summed) == 1 else _product(b, node, summed[0], summed[1], result)
-    return [_permute(b, product, result)]
+        for label, extent in zip(term.labels, term.value.shape, strict=True):
+            known = found.setdefault(label, extent)
+            if known == 1:
+                found[label] = extent
+            elif extent not in (1, known):
+                refuse(node, f"operands differ in the extent of a label: {known} and {extent}")
+    return found
 
 
-def _sum_away(b: Builder, term: _Term, needed: str) -> _Term:
-    """Sums the axes that neither the result nor another operand names."""
-    axes = tuple(i for i, c in enumerate(term.letters) if c not in needed)
+def _squeezed(b: Builder, term: _Term, extents: Mapping[str, int]) -> _Term:
+    """Drops axes of extent 1 that stretch to another operand's extent."""
+    kept = [i for i, c in enumerate(term.labels) if term.value.shape[i] != 1 or extents[c] == 1]
+    if len(kept) == len(term.labels):
+        return term
+    shape = tuple(term.value.shape[i] for i in kept)
+    return _Term(b.op("Reshape", term.value, shape=shape), "".join(term.labels[i] for i in kept))
+
+
+def _product_size(
+    pair: tuple[_Term, _Term], terms: Sequence[_Term], result: str, extents: Mapping[str, int]
+) -> int:
+    """Items that the product of two terms has, less those of the terms it replaces."""
+    others = [term.labels for term in terms if term is not pair[0] and term is not pair[1]]
+    needed = set(result).union(*others)
+    made = {*pair[0].labels, *pair[1].labels} & needed
+    items = prod(extents[c] for c in made)
+    return items - pair[0].value.type.count - pair[1].value.type.count
+
+
+def _summed(b: Builder, term: _Term, needed: str) -> _Term:
+    """Sums the axes whose labels are not needed."""
+    axes = tuple(i for i, c in enumerate(term.labels) if c not in needed)
     if not axes:
         return term
     value = b.op("ReduceSum", term.value, axes=axes, keepdims=0)
-    return _Term(value, "".join(c for c in term.letters if c in needed))
+    return _Term(value, "".join(c for c in term.labels if c in needed))
 
 
-def _permute(b: Builder, term: _Term, letters: str) -> Value:
-    perm = tuple(term.letters.index(c) for c in letters)
+def _permuted(b: Builder, term: _Term, labels: str) -> Value:
+    perm = tuple(term.labels.index(c) for c in labels)
     if perm == tuple(range(len(perm))):
         return term.value
     return b.op("Transpose", term.value, perm=perm)
 
 
-def _product(b: Builder, node: Node, a: _Term, c: _Term, result: str) -> _Term:
-    shared = [letter for letter in a.letters if letter in c.letters]
-    if any(a.size(letter) != c.size(letter) for letter in shared):
-        refuse(node, "operands differ in the extent of a letter")
-    batch = "".join(letter for letter in shared if letter in result)
-    inner = "".join(letter for letter in shared if letter not in result)
-    rows = "".join(letter for letter in a.letters if letter not in c.letters)
-    columns = "".join(letter for letter in c.letters if letter not in a.letters)
-    left = _grouped(b, a, batch, rows, inner)
-    right = _grouped(b, c, batch, inner, columns)
-    made = b.op("MatMul", left, right)
-    letters = batch + rows + columns
-    sizes = {letter: term.size(letter) for term in (a, c) for letter in term.letters}
-    shape = tuple(sizes[letter] for letter in letters)
-    return _Term(b.op("Reshape", made, shape=shape), letters)
+def _product(b: Builder, left: _Term, right: _Term, needed: str) -> _Term:
+    """Multiplies two terms and sums the labels that nothing else needs."""
+    left = _summed(b, left, needed + right.labels)
+    right = _summed(b, right, needed + left.labels)
+    shared = [c for c in left.labels if c in right.labels]
+    batch = "".join(c for c in shared if c in needed)
+    inner = "".join(c for c in shared if c not in needed)
+    rows = "".join(c for c in left.labels if c not in right.labels)
+    columns = "".join(c for c in right.labels if c not in left.labels)
+    op = "MatMul" if inner else "Mul"
+    made = b.op(
+        op, _grouped(b, left, batch, rows, inner), _grouped(b, right, batch, inner, columns)
+    )
+    shape = (*(left.size(c) for c in batch + rows), *(right.size(c) for c in columns))
+    return _Term(b.op("Reshape", made, shape=shape), batch + rows + columns)
 
 
 def _grouped(b: Builder, term: _Term, *groups: str) -> Value:
     """The operand with each group of axes merged into one."""
-    moved = _permute(b, term, "".join(groups))
+    moved = _permuted(b, term, "".join(groups))
     return b.op("Reshape", moved, shape=tuple(term.size(group) for group in groups))
 
 

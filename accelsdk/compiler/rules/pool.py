@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 from accelsdk.compiler.rules.common import Rewrite, integer, ops, refuse, required, rule
 from accelsdk.compiler.rules.windows import NAMES, Window, window
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
@@ -39,32 +41,74 @@ def _max_pool(b: Builder, node: Node) -> Sequence[Value | None]:
 
 def _average_pool(b: Builder, node: Node) -> Sequence[Value | None]:
     x, shape = _window(node)
-    return [_average(b, node, x, shape, integer(node, "count_include_pad", 0))]
-
-
-def _average(b: Builder, node: Node, x: Value, shape: Window, include: int) -> Value:
-    return b.op(
+    return ops(
+        b,
         "AveragePool",
         x,
+        outputs=1,
         kernel_shape=shape.kernel,
         strides=shape.strides,
         pads=shape.pads,
         dilations=shape.dilations,
         ceil_mode=integer(node, "ceil_mode", 0),
-        count_include_pad=include,
+        count_include_pad=integer(node, "count_include_pad", 0),
     )
 
 
 def _lp_pool(b: Builder, node: Node) -> Sequence[Value | None]:
-    """(sum |x|^p)^(1/p) over the window: the mean with padding counted, times its size."""
+    """(sum |x|^p)^(1/p) over each window: the mean with padding counted, times its size.
+
+    With ceil_mode, what the last windows reach past the end becomes padding too, so that every
+    window has the same size.
+    """
     x, shape = _window(node)
+    if integer(node, "ceil_mode", 0):
+        shape = _reaching(shape, x.shape[2:])
+    count = prod(shape.kernel)
+
+    def total(powers: Value) -> Value:
+        mean = b.op(
+            "AveragePool",
+            powers,
+            kernel_shape=shape.kernel,
+            strides=shape.strides,
+            pads=shape.pads,
+            dilations=shape.dilations,
+            count_include_pad=1,
+        )
+        return b.op("Mul", mean, b.scalar(count, powers.format))
+
+    return [_norm(b, node, x, total)]
+
+
+def _reaching(window: Window, extents: Sequence[int]) -> Window:
+    """The window with end pads such that the last one that ceil_mode adds fits."""
+    pads, count = list(window.pads), len(extents)
+    for i, extent in enumerate(extents):
+        reach = (window.kernel[i] - 1) * window.dilations[i] + 1
+        room = extent + pads[i] + pads[i + count] - reach
+        steps = -(-room // window.strides[i])
+        if steps * window.strides[i] >= extent + pads[i]:
+            steps -= 1  # that window would start in the end padding
+        pads[i + count] += steps * window.strides[i] - room
+    return replace(window, pads=tuple(max(pad, 0) for pad in pads))
+
+
+def _norm(b: Builder, node: Node, x: Value, total: Callable[[Value], Value]) -> Value:
+    """(total |x|^p)^(1/p), in float32 for 16-bit floats, whose powers overflow soon."""
     p = integer(node, "p", 2)
-    if p not in (1, 2) or integer(node, "ceil_mode", 0):
-        refuse(node, f"p = {p} or ceil_mode; only p = 1 and 2 without ceil_mode are supported")
-    magnitude = b.op("Abs", x) if p == 1 else b.op("Mul", x, x)
-    mean = _average(b, node, magnitude, shape, include=1)
-    total = b.op("Mul", mean, b.scalar(prod(shape.kernel), x.format))
-    return [total if p == 1 else b.op("Sqrt", total)]
+    if p < 1:
+        refuse(node, f"p = {p}; it must be positive")
+    wide = b.op("Cast", x, to=FLOAT32.name) if x.format in (FLOAT16, BFLOAT16) else x
+    magnitude = b.op("Abs", wide)
+    if p == 1:
+        made = total(magnitude)
+    elif p == 2:
+        made = b.op("Sqrt", total(b.op("Mul", wide, wide)))
+    else:
+        powers = b.op("Pow", magnitude, b.scalar(p, wide.format))
+        made = b.op("Pow", total(powers), b.scalar(1 / p, wide.format))
+    return made if wide is x else b.op("Cast", made, to=x.format.name)
 
 
 def _global(core: str) -> Rewrite:
@@ -78,10 +122,11 @@ def _global(core: str) -> Rewrite:
 
 
 def _global_lp(b: Builder, node: Node) -> Sequence[Value | None]:
-    p = integer(node, "p", 2)
-    if p not in (1, 2):
-        refuse(node, f"p = {p}; only 1 and 2 are supported")
-    return _global(f"ReduceL{p}")(b, node)
+    x = required(node, 0)
+    if x.type.rank < 3:
+        refuse(node, f"its operand {x.shape} has no spatial axes")
+    axes = tuple(range(2, x.type.rank))
+    return [_norm(b, node, x, lambda v: b.op("ReduceSum", v, axes=axes, keepdims=1))]
 
 
 RULES: tuple[LoweringRule, ...] = (
