@@ -21,7 +21,7 @@ from accelsdk.backend.program_file import MAGIC
 from accelsdk.compiler.importer_convert import PINNED_OPSET as PINNED_OPSET
 from accelsdk.compiler.importer_convert import converted, first_line
 from accelsdk.compiler.importer_nodes import Place, Scope, Walker
-from accelsdk.compiler.importer_tensors import Origin, format_of, tensor_constant
+from accelsdk.compiler.importer_tensors import Origin, dynamic, format_of, tensor_constant
 from accelsdk.compiler.importer_wire import split
 from accelsdk.compiler.rules.catalogue import RULES
 from accelsdk.errors import (
@@ -244,7 +244,7 @@ def _input(
         shape = np.shape(bound)
     if not kind.HasField("shape") and shape is None:
         raise InvalidArgument(f"{what} has no shape", remedy=f"give --shape {item.name}=...")
-    dims = [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in kind.shape.dim]
+    dims = [d.dim_param or "?" if dynamic(d) else d.dim_value for d in kind.shape.dim]
     if shape is None:
         if any(isinstance(d, str) for d in dims):
             example = ",".join(str(d) if isinstance(d, int) else "1" for d in dims)
@@ -256,7 +256,10 @@ def _input(
         return Value(item.name, TensorType(element, tuple(int(d) for d in dims)))
     wanted = tuple(int(extent) for extent in shape)
     fits = not kind.HasField("shape") or len(wanted) == len(dims)
-    fits = fits and all(isinstance(d, str) or d == w for d, w in zip(dims, wanted, strict=False))
+    # Some exporters write 0 where the extent is open: a caller's shape overrides it.
+    fits = fits and all(
+        isinstance(d, str) or d in (0, w) for d, w in zip(dims, wanted, strict=False)
+    )
     if not fits or min(wanted, default=0) < 0:
         raise InvalidArgument(
             f"{what} is [{', '.join(map(str, dims))}]; the shape {list(wanted)} does not fit",

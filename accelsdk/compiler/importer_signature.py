@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from accelsdk.compiler.importer import Source, _load
-from accelsdk.compiler.importer_tensors import format_of
+from accelsdk.compiler.importer_tensors import dynamic, format_of
 from accelsdk.errors import ModelError
 from accelsdk.formats import Format
 
@@ -54,7 +54,5 @@ def _argument(item: onnx.ValueInfoProto, what: str) -> Argument:
     kind = item.type.tensor_type
     shape = None
     if kind.HasField("shape"):
-        shape = tuple(
-            d.dim_value if d.dim_value > 0 else d.dim_param or None for d in kind.shape.dim
-        )
+        shape = tuple(d.dim_param or None if dynamic(d) else d.dim_value for d in kind.shape.dim)
     return Argument(item.name, format_of(kind.elem_type, what), shape)

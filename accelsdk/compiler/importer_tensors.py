@@ -64,6 +64,11 @@ def format_of(data_type: int, what: str) -> Format:
     return by_name(_FORMATS[data_type])
 
 
+def dynamic(extent: onnx.TensorShapeProto.Dimension) -> bool:
+    """Says whether a dimension is open; a given 0 is an empty axis, and -1 is not legal."""
+    return extent.WhichOneof("value") != "dim_value" or extent.dim_value < 0
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a model's bytes are.

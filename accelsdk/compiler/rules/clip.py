@@ -21,7 +21,11 @@ def _bound(b: Builder, node: Node, x: Value, index: int, name: str) -> Value | N
     if isinstance(given, (int, float)):
         return b.scalar(given, x.format)
     value = node.operand(index)
-    if value is None or value.shape == ():
+    if value is None:
+        return None
+    if value.format is not x.format:  # onnx makes float32 operands of the old attributes
+        value = b.op("Cast", value, to=x.format.name)
+    if value.shape == ():
         return value
     return b.op("Reshape", value, shape=())  # some exporters write one-element vectors
 

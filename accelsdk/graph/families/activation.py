@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from accelsdk.graph.decompose import activation as decompose
 from accelsdk.graph.families.elementwise import unary
 from accelsdk.graph.families.sets import FLOATS, NUMBERS, SIGNED
@@ -23,7 +25,9 @@ from accelsdk.graph.opdef import (
 )
 from accelsdk.graph.types import TensorType
 
-_SELU_ALPHA, _SELU_GAMMA = 1.6732632423543772, 1.0507009873554805
+# ONNX's attributes are float32, and so are their defaults; it shows with float64 operands.
+_LEAKY_ALPHA, _HARD_ALPHA = (float(np.float32(x)) for x in (0.01, 0.2))
+_SELU_ALPHA, _SELU_GAMMA = (float(np.float32(x)) for x in (1.6732632423543772, 1.0507009873554805))
 
 
 def _prelu(call: Call) -> Sequence[TensorType]:
@@ -82,7 +86,7 @@ ROWS: tuple[OpDef, ...] = (
         operations=1,
         formats="floats, signed integers",
     ),
-    _row("LeakyRelu", "x, or alpha*x below 0", decompose.leaky_relu, real("alpha", 0.01)),
+    _row("LeakyRelu", "x, or alpha*x below 0", decompose.leaky_relu, real("alpha", _LEAKY_ALPHA)),
     _row(
         "PRelu",
         "x, or slope*x below 0; slope broadcasts to x",
@@ -109,7 +113,7 @@ ROWS: tuple[OpDef, ...] = (
         "HardSigmoid",
         "max(0, min(1, alpha*x + beta))",
         decompose.hard_sigmoid,
-        real("alpha", 0.2),
+        real("alpha", _HARD_ALPHA),
         real("beta", 0.5),
     ),
     _row("HardSwish", "x * max(0, min(1, x/6 + 1/2))", decompose.hard_swish),

@@ -90,7 +90,7 @@ def unary(op: str, attributes: Attributes) -> Unary:
     """Returns the float64 reference of a one-operand function."""
     alpha = float(str(attributes.get("alpha", _ALPHA.get(op, 1.0))))
     beta = float(str(attributes.get("beta", 0.5)))
-    gamma = float(str(attributes.get("gamma", 1.0507009873554805)))
+    gamma = float(str(attributes.get("gamma", _GAMMA)))
     match op:
         case "Elu":
             return lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
@@ -111,7 +111,12 @@ def unary(op: str, attributes: Attributes) -> Unary:
     return _UNARY[op]
 
 
-_ALPHA = {"LeakyRelu": 0.01, "HardSigmoid": 0.2, "Selu": 1.6732632423543772}
+# ONNX's attributes are float32, and so are their defaults.
+_ALPHA = {
+    name: float(np.float32(alpha))
+    for name, alpha in {"LeakyRelu": 0.01, "HardSigmoid": 0.2, "Selu": 1.6732632423543772}.items()
+}
+_GAMMA = float(np.float32(1.0507009873554805))
 
 
 def _times(x: F64, factor: F64) -> F64:
