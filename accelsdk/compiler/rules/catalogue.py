@@ -50,7 +50,8 @@ _MODULES = (
     *(normalization, pad, pool, qlinear, quantize, recurrent, reduce, reshape, resize, search),
     *(bits, bounded, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
     *(select, shape_of, slice, space_depth, transpose, variadic),
-    *(microsoft_elementwise, microsoft_fused, microsoft_matmul, microsoft_norm, microsoft_window),
+    *(microsoft_elementwise, microsoft_fused, microsoft_matmul, microsoft_norm),
+    *(microsoft_window,),
 )
 
 RULES: tuple[LoweringRule, ...] = tuple(rule for module in _MODULES for rule in module.RULES)

@@ -8,10 +8,10 @@ definition by one code; these rules follow the definition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from accelsdk.compiler.rules.common import Rewrite, refuse, rule
-from accelsdk.formats import FLOAT32, INT32, Format
+from accelsdk.formats import FLOAT32, Format
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Shape, Value
@@ -22,6 +22,11 @@ MICROSOFT = "com.microsoft"
 def microsoft(op: str, rewrite: Rewrite, attributes: str = "") -> LoweringRule:
     """Returns a rule for an op of com.microsoft; see `rule`."""
     return rule(op, rewrite, attributes, MICROSOFT)
+
+
+def same_as(rules: Iterable[LoweringRule], op: str) -> Rewrite:
+    """Returns the rewrite of an op of ai.onnx, for an op that means the same."""
+    return next(found.rewrite for found in rules if found.op == op)
 
 
 def reshaped(b: Builder, value: Value, shape: Shape) -> Value:
@@ -66,8 +71,3 @@ def only_integers(node: Node, *values: Value) -> None:
     for value in values:
         if not value.format.is_integer or value.format.bits != 8:
             refuse(node, f"an operand is {value.format}; it must be int8 or uint8")
-
-
-def whole(b: Builder, numbers: Sequence[int]) -> Value:
-    """Returns an int32 vector constant."""
-    return b.constant(list(numbers), INT32)
