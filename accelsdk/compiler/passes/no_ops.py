@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
+from accelsdk.compiler.passes.common import ints, keeps_order, origins
 from accelsdk.compiler.passes.manager import Pass
 from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.rewrite import remove_dead, substitute
@@ -36,11 +36,11 @@ def _source(node: Node) -> Value | None:
         return None
     if node.op in _SAME_TYPE and len(node.inputs) == 1:
         return x
-    if node.op == "Transpose" and list(_ints(node, "perm")) == list(range(x.type.rank)):
+    if node.op == "Transpose" and list(ints(node, "perm")) == list(range(x.type.rank)):
         return x
-    if node.op == "Slice" and all(step == 1 for step in _ints(node, "steps")):
+    if node.op == "Slice" and all(step == 1 for step in ints(node, "steps")):
         return x  # the same extents at step 1 are the whole
-    if node.op == "Pad" and not any(_ints(node, "pads")):
+    if node.op == "Pad" and not any(ints(node, "pads")):
         return x
     return None
 
@@ -68,28 +68,19 @@ def _joined(node: Node, producers: Mapping[str, Node]) -> Node:
     before = producers.get(x.name) if x is not None else None
     if node.domain != CORE or x is None:
         return node
-    if node.op == "Transpose" and _keeps_order(x.shape, _ints(node, "perm")):
+    perm = ints(node, "perm") if node.op == "Transpose" else ()
+    if perm != tuple(range(len(perm))) and keeps_order(x.shape, perm):
         return replace(node, op="Reshape", attributes={"shape": node.result.shape})
     if before is None or before.domain != CORE or before.op != node.op:
         return node
-    origin = tuple(dict.fromkeys((*before.origin, *node.origin)))
+    origin = origins((before, node))
     if node.op == "Reshape":
         return replace(node, inputs=before.inputs, origin=origin)
     if node.op == "Transpose":
-        inner = _ints(before, "perm")
-        perm = tuple(inner[axis] for axis in _ints(node, "perm"))
-        return replace(node, inputs=before.inputs, attributes={"perm": perm}, origin=origin)
+        inner = ints(before, "perm")
+        joined = tuple(inner[axis] for axis in perm)
+        return replace(node, inputs=before.inputs, attributes={"perm": joined}, origin=origin)
     return node
-
-
-def _keeps_order(shape: tuple[int, ...], perm: tuple[int, ...]) -> bool:
-    """Whether a permutation moves only axes of extent 1, so that memory stays as it is."""
-    moved = [axis for axis in perm if shape[axis] != 1]
-    return moved == sorted(moved) and perm != tuple(range(len(shape)))
-
-
-def _ints(node: Node, name: str) -> tuple[int, ...]:
-    return cast("tuple[int, ...]", node.attributes[name])
 
 
 NO_OPS = Pass(
