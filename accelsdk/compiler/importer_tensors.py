@@ -41,7 +41,9 @@ _FORMATS: Mapping[int, str] = {
 }
 
 #: Attributes whose integer is a TensorProto.DataType.
-_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype", "precision", "softmax_precision"})
+_TYPE_ATTRIBUTES = frozenset(
+    {"to", "dtype", "output_dtype", "output_datatype", "precision", "softmax_precision"}
+)
 
 
 def format_of(data_type: int, what: str) -> Format:

@@ -15,36 +15,26 @@ from accelsdk.kernels.api import evaluate
 #: Ops that are refused, in part or as a whole.
 REFUSED = {
     "BatchNormalization": "training",
-    "BitCast": "reinterprets bits",
-    "Compress": "size depends on data",
-    "ConstantOfShape": "shape depends on data",
-    "DFT": "no rule yet",
-    "Det": "no rule yet",
     "Dropout": "training",
     "FlexAttention": "preview domain",
     "If": "the condition depends on data, or the type is no tensor",
     "ImageDecoder": "decodes files",
     "Loop": "control flow",
-    "MelWeightMatrix": "no rule yet",
-    "NonMaxSuppression": "size depends on data",
-    "NonZero": "size depends on data",
     "OptionalGetElement": "optional types",
     "OptionalHasElement": "optional types",
     "QLinearMatMul": "float16 scales",
     "RandomUniformLike": "random numbers",
-    "Range": "size depends on data",
-    "STFT": "no rule yet",
     "Scan": "control flow",
     "SequenceInsert": "sequences",
     "SplitToSequence": "sequences",
     "TfIdfVectorizer": "strings",
-    "Unique": "size depends on data",
 }
 
 #: Cases whose expected values are not ours, and why.
 DIFFERENT = {
     r"resize_downsample_scales_(linear|cubic)_align_corners": "they divide by the extent before "
     "it is rounded; onnxruntime and we by the result's",
+    r"dft_inverse": "their float32 transform leaves 2e-7 where the result is 0 and they allow 1e-7",
     r"cast(like)?_FLOAT(16)?_to_U?INT4": "values out of range, which ONNX leaves undefined",
     r"cast(like)?_FLOAT(16)?_to_FLOAT4E2M1": "NaN, which FLOAT4E2M1 does not have",
     r"attention_.*(bf16|fp16)": "they round to 16 bits between the steps of attention",
@@ -98,15 +88,16 @@ def test_node(case):
 
 
 def _graph(model, arrays):
-    """The model with run-time operands, or with all but the first bound if it needs that."""
+    """The model with run-time operands; or with all but the first, or all, bound if it must be."""
     shapes = {name: array.shape for name, array in arrays.items()}
-    try:
-        return pipeline.to_core(model, input_shapes=shapes)
-    except UnsupportedGraph as error:
-        if "it must be constant" not in str(error) or len(arrays) < 2:
-            raise
-    bound = dict(list(arrays.items())[1:])
-    return pipeline.to_core(model, input_shapes=shapes, input_values=bound)
+    for free in (len(arrays), min(len(arrays) - 1, 1), 0):
+        bound = dict(list(arrays.items())[free:])
+        try:
+            return pipeline.to_core(model, input_shapes=shapes, input_values=bound)
+        except UnsupportedGraph as error:
+            if "it must be constant" not in str(error) or free <= 0:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _check_refusal(case, error: AccelError) -> None:
@@ -123,7 +114,6 @@ def test_every_refusal_still_happens():
 
     lowered = {rule.op for rule in RULES}
     partly = {
-        *("BatchNormalization", "BitCast", "ConstantOfShape", "Dropout"),
-        *("QLinearMatMul", "Range"),
+        *("BatchNormalization", "Dropout", "QLinearMatMul"),
     }
     assert lowered & REFUSED.keys() == partly

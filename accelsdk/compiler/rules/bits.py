@@ -65,7 +65,7 @@ def _reinterpreted(array: Array, source: Format, target: Format) -> Array:
         if target.kind is Kind.INT:
             sign = np.uint8(1 << (target.bits - 1))
             codes = (codes ^ sign) - sign
-    return codes.view(target.dtype)
+    return codes.view(target.dtype).reshape(array.shape)
 
 
 def _mod(b: Builder, node: Node) -> Sequence[Value | None]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from accelsdk.compiler.rules import (
     attention,
+    audio,
     bits,
-    bounded,
     cast,
     clip,
     concat_split,
     conv,
     cumulative,
     deform_conv,
+    determinant,
+    dft,
     direct,
     einsum,
     expand_tile,
@@ -48,9 +50,16 @@ from accelsdk.graph.rewrite import LoweringRule
 _MODULES = (
     *(attention, cast, clip, concat_split, conv, direct, einsum, expand_tile, fill, identity),
     *(normalization, pad, pool, qlinear, quantize, recurrent, reduce, reshape, resize, search),
-    *(bits, bounded, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
+    *(bits, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
+    *(audio, determinant, dft),
     *(select, shape_of, slice, space_depth, transpose, variadic),
-    *(microsoft_elementwise, microsoft_fused, microsoft_matmul, microsoft_norm),
+    *(
+            microsoft_elementwise,
+        microsoft_fused,
+        microsoft_matmul,
+        microsoft_norm,
+        microsoft_window,
+    ),
     *(microsoft_window,),
 )
 
