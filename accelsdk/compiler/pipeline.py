@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from accelsdk.backend.ask import ask
-from accelsdk.backend.backend import Backend, Support, Verdict
+from accelsdk.backend.backend import Backend
 from accelsdk.backend.info import Target
 from accelsdk.compiler.partition.cut import cut
 from accelsdk.compiler.partition.placing import Placed, Placer
 from accelsdk.compiler.partition.plan import Place, Plan
-from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
-from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
-from accelsdk.compiler.passes.cse import CSE
-from accelsdk.compiler.passes.dead_code import DEAD_CODE
-from accelsdk.compiler.passes.gather_early import GATHER_EARLY
+from accelsdk.compiler.passes.catalogue import PASSES as PASSES
 from accelsdk.compiler.passes.manager import Pass, run_passes
-from accelsdk.compiler.passes.no_ops import NO_OPS
-from accelsdk.compiler.passes.scale_late import SCALE_LATE
 from accelsdk.errors import InvalidArgument, UnsupportedGraph
 from accelsdk.graph.graph import CORE, Graph, Node
-from accelsdk.graph.opdef import OpDef, Work
-from accelsdk.graph.ops import TABLE
+from accelsdk.graph.opdef import OpDef
 from accelsdk.graph.rewrite import LoweringRule, apply
 from accelsdk.graph.verify import verify
 
 if TYPE_CHECKING:
     import onnx
-
-#: What `lower` optimises with, in order.
-PASSES: tuple[Pass, ...] = (
-    *(DEAD_CODE, CONSTANT_FOLDING, NO_OPS, CSE, GATHER_EARLY, SCALE_LATE, CONV_AFFINE),
-)
 
 
 def to_core(
@@ -202,65 +188,6 @@ def _refused(placed: Placed, places: Sequence[Place]) -> UnsupportedGraph:
         backend=places[0].backend.info.name,
         remedy="choose another backend or target, or change the model",
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One node as `explain` tells of it.
-
-    Attributes:
-        node: Name of the node.
-        op: Its op.
-        origin: Source nodes that it computes for.
-        verdict: How the backend would run it.
-        reason: Why not, if it would not.
-        operations: Arithmetic operations of one run.
-        bytes: Bytes of operands and results, packed.
-    """
-
-    node: str
-    op: str
-    origin: tuple[str, ...]
-    verdict: Verdict
-    reason: str
-    operations: int
-    bytes: int
-
-    @property
-    def intensity(self) -> float:
-        """Operations a byte; what the roofline model places a node by (Williams 2009)."""
-        return self.operations / self.bytes if self.bytes else 0.0
-
-
-def explain(
-    graph: Graph, backend: Backend, target: Target, composites: Sequence[OpDef] = ()
-) -> list[Row]:
-    """Returns what each node of a core graph costs, and how a backend would run it.
-
-    Args:
-        graph: A core graph, such as `to_core` or `lower` returns.
-        backend: Asked about every node.
-        target: One of its targets.
-        composites: Vendors' composites that the graph has.
-    """
-    rows = {(row.domain, row.name): row for row in (*TABLE.values(), *composites)}
-    found = []
-    for node in graph.nodes:
-        answer = ask(backend, "supports", Support, graph, node, target)
-        row = rows.get((node.domain, node.op))
-        work = row.work(node) if row is not None else Work(0, 0)
-        found.append(
-            Row(
-                node=node.name,
-                op=node.op,
-                origin=node.origin,
-                verdict=answer.verdict,
-                reason=answer.text,
-                operations=work.operations,
-                bytes=work.bytes,
-            )
-        )
-    return found
 
 
 def _lowered(graph: Graph, rules: Sequence[LoweringRule], composites: Iterable[OpDef]) -> Graph:
