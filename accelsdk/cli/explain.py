@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from accelsdk.compiler.pipeline import Row
+    from accelsdk.compiler.explain import Row
     from accelsdk.graph.graph import Graph
     from accelsdk.graph.types import Shape
     from accelsdk.registry import Registry
@@ -50,7 +50,8 @@ def command(
     its operations, the bytes it touches, and operations per byte. Exit code 1 if the plugin
     refuses any node; every reason is listed.
     """
-    from accelsdk.compiler.pipeline import explain
+    from accelsdk.compiler.explain import survey
+    from accelsdk.compiler.partition.plan import Place
     from accelsdk.registry import registry
     from accelsdk.runtime.client import Client
 
@@ -61,7 +62,8 @@ def command(
         wanted = client.target(target)
         with out.status(f"lowering {model.name} for {plugin}"):
             graph = _lowered(client, found, model.as_posix(), wanted.name, parse_shapes(shape))
-            rows = explain(graph, client.backend, wanted, found.composites())
+            place = Place(backend=client.backend, target=wanted)
+            rows = survey(graph, place, found.composites())
     _print_nodes(out, rows)
     _print_summary(out, graph, rows, f"{plugin}/{wanted.name}")
     refused = [row for row in rows if row.verdict == "unsupported"]

@@ -29,6 +29,7 @@ class Builder:
     Attributes:
         nodes: Nodes emitted so far.
         origin: Source nodes that the nodes emitted next compute for.
+        via: Rules that the nodes emitted next come from, outermost first.
         scope: Prefix of fresh names, such as the name of the node being rewritten.
 
     Args:
@@ -41,6 +42,7 @@ class Builder:
     ) -> None:
         self.nodes: list[Node] = []
         self.origin: tuple[str, ...] = ()
+        self.via: tuple[str, ...] = ()
         self.scope = ""
         self._taken = set(taken)
         self._counters: dict[str, int] = {}
@@ -154,7 +156,7 @@ class Builder:
         results = tuple(Value(self._take(f"{node}:{i}"), t) for i, t in enumerate(types))
         origin = self.origin or (node,)
         self.nodes.append(
-            Node(op, inputs, results, MappingProxyType(attributes), CORE, node, origin)
+            Node(op, inputs, results, MappingProxyType(attributes), CORE, node, origin, self.via)
         )
         return results[0] if outputs == 1 else results
 
@@ -186,7 +188,7 @@ class LoweringRule:
         rewrite: Emits the replacement and returns one value for each output of the node
             (None where the node has None).
         guard: Returns why the rule does not fit a node, or None if it does. Default: fits.
-        name: For people; default: the op.
+        name: For people, and for `Node.via`; default: the op.
     """
 
     domain: str
@@ -218,7 +220,8 @@ def apply(
     """Rewrites nodes, and what they become, until no rule fits.
 
     The names and types of the graph's inputs and outputs stay. A node's origin goes to all
-    nodes that replace it (a node without one is its own origin).
+    nodes that replace it (a node without one is its own origin), and so does its ``via``, with
+    the name of the rule after it.
 
     Args:
         graph: Not changed.
@@ -297,12 +300,14 @@ class _Rewriter:
         builder.nodes = []
         builder.scope = node.name or node.op
         builder.origin = node.origin or ((node.name,) if node.name else ())
+        builder.via = (*node.via, rule.name or rule.op)
         results = rule.rewrite(builder, node)
         _check_results(node, results)
         for old, new in zip(node.outputs, results, strict=False):
             if old is not None and new is not None:
                 self.renamed[old.name] = new
-        made, builder.nodes, builder.scope, builder.origin = builder.nodes, [], "", ()
+        made = builder.nodes
+        builder.nodes, builder.scope, builder.origin, builder.via = [], "", (), ()
         return made
 
 

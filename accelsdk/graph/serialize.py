@@ -122,7 +122,7 @@ def _value(value: Value | None) -> list[Any] | None:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    return {
+    described = {
         "op": node.op,
         "domain": node.domain,
         "name": node.name,
@@ -131,6 +131,8 @@ def _node(node: Node) -> dict[str, Any]:
         "attributes": {name: _attribute(item) for name, item in node.attributes.items()},
         "origin": list(node.origin),
     }
+    # Left out where there is none: files from before it was there are written alike.
+    return {**described, "via": list(node.via)} if node.via else described
 
 
 def _attribute(item: Attribute) -> object:
@@ -303,6 +305,7 @@ def _to_node(line: Mapping[str, Any], values: Mapping[str, Value]) -> Node:
         domain=line["domain"],
         name=line["name"],
         origin=tuple(line["origin"]),
+        via=tuple(line.get("via", ())),
     )
 
 

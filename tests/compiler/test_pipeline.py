@@ -3,7 +3,9 @@ import pytest
 
 from accelsdk.backend.backend import NATIVE, Backend, Refusal, Verdict, refuse
 from accelsdk.backend.info import BackendInfo, Target
-from accelsdk.compiler.pipeline import explain, lower, to_core
+from accelsdk.compiler.explain import explain, survey
+from accelsdk.compiler.partition.plan import Place
+from accelsdk.compiler.pipeline import lower, partition, to_core
 from accelsdk.errors import GraphError, UnsupportedGraph
 from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Graph, Node
@@ -92,10 +94,36 @@ def test_a_broken_graph_is_refused():
         to_core(bad)
 
 
-def test_explain_counts():
+def product() -> Graph:
     b = Builder()
     x, w = b.input("x", FLOAT32, (4, 8)), b.input("w", FLOAT32, (8, 2))
-    (row,) = explain(b.graph([x, w], [b.op("MatMul", x, w)]), Picky({"MatMul"}), TARGET)
+    return b.graph([x, w], [b.op("MatMul", x, w)])
+
+
+def picky(*refuses: str) -> Place:
+    return Place(backend=Picky(refuses), target=TARGET)
+
+
+def test_a_survey_tells_of_refused_nodes_too():
+    (row,) = survey(product(), picky("MatMul"))
     assert (row.op, row.verdict, row.reason) == ("MatMul", Verdict.UNSUPPORTED, "no MatMul here")
+    assert (row.place, row.part, row.claim) == ("picky/t", None, "")
     assert (row.operations, row.bytes) == (2 * 4 * 8 * 2, 4 * (32 + 16 + 8))
     assert row.intensity == pytest.approx(128 / 224)
+
+
+def test_explain_tells_where_each_node_runs_and_why():
+    b = Builder()
+    x = b.input("x", FLOAT32, (2, 5))
+    b.origin = ("classifier",)
+    graph = b.graph([x], [b.op("Erf", b.op("LogSoftmax", x, axis=1))])
+    rows = explain(partition(graph, [picky("LogSoftmax", "Erf"), picky()]))
+    *pieces, erf = rows
+    assert {"ReduceMax", "Exp", "ReduceSum"} <= {row.op for row in pieces}
+    assert {(row.place, row.part, row.reason, row.via) for row in pieces} == {
+        ("picky/t", 0, "", ("LogSoftmax",))
+    }
+    assert (erf.op, erf.part, erf.reason, erf.via) == ("Erf", 1, "no Erf here", ())
+    assert {row.origin for row in rows} == {("classifier",)}
+    assert {row.verdict for row in rows} == {Verdict.NATIVE}
+    assert all(row.bytes > 0 for row in rows)

@@ -60,6 +60,15 @@ def test_rules_apply_to_what_they_make_and_origin_is_kept():
     assert lowered.outputs == imported().outputs
 
 
+def test_nodes_tell_the_rules_that_made_them_outermost_first():
+    rule = relu_rule(name="onnx-relu")
+    assert [n.via for n in imported().nodes] == [(), ()]
+    once = apply(imported(), [rule])
+    assert [n.via for n in once.nodes] == [("onnx-relu",)] * 2
+    lowered = apply(once, decompositions())
+    assert [n.via for n in lowered.nodes] == [("onnx-relu", "Relu")] * 2
+
+
 def test_keep_stops_a_rule():
     lowered = apply(imported(), [relu_rule(), *decompositions()], keep=lambda n: n.domain == CORE)
     assert [n.op for n in lowered.nodes] == ["Relu", "Relu"]

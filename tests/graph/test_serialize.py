@@ -174,6 +174,14 @@ def test_newer_version_is_refused():
         load(bytes(data))
 
 
+def test_what_made_a_node_comes_back_and_old_files_do_without():
+    graph = with_constants()
+    made = replace(graph, nodes=tuple(replace(n, via=("Gemm", "Add")) for n in graph.nodes))
+    assert {n.via for n in load(dump(made)).nodes} == {("Gemm", "Add")}
+    assert b'"via"' not in structure(graph)
+    assert {n.via for n in load(dump(graph)).nodes} == {()}
+
+
 def test_right_digest_and_wrong_form():
     body = b'{"name": "g", "inputs": [], "outputs": [], "constants": [], "nodes": [{}]}'
     fields = struct.pack("<8sIIQ", MAGIC, VERSION, len(body), 0)
