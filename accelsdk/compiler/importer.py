@@ -107,7 +107,9 @@ def _read(
             )
         else:
             inputs.append(value)
-    for name, tensor in tensors.items():
+    # The converter makes initialisers of attributes that have become operands.
+    made = {t.name: t for t in current.graph.initializer if t.name not in scope}
+    for name, tensor in (made | tensors).items():
         scope[name] = walker.add_constant(tensor_constant(tensor, name, origin))
     walker.walk(current.graph.node, scope, Place(opsets))
     outputs = [_output(walker, scope, item.name) for item in model.graph.output]

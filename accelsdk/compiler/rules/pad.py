@@ -26,6 +26,8 @@ def _pad(b: Builder, node: Node) -> Sequence[Value | None]:
         pads[axis], pads[axis + x.type.rank] = given[index], given[index + len(axes)]
     mode = text(node, "mode", "constant", _MODES)
     fill = node.operand(2) if mode == "constant" else None
+    if fill is not None and fill.format is not x.format:
+        fill = b.op("Cast", fill, to=x.format.name)  # onnx makes float32 of the old attribute
     if fill is not None and fill.shape != () and fill.type.count == 1:
         fill = b.op("Reshape", fill, shape=())  # function bodies of ONNX itself do this
     return [b.op("Pad", *((x,) if fill is None else (x, fill)), pads=tuple(pads), mode=mode)]

@@ -70,6 +70,8 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
 def _hardmax(b: Builder, node: Node) -> Sequence[Value | None]:
     x = required(node, 0)
     axis = axis_of(node, integer(node, "axis", -1), x.type.rank)
+    if x.type.count == 0:
+        return [x]  # where ArgMax has nothing to choose from
     best = b.op("ArgMax", x, axis=axis, keepdims=1)
     hit = b.op("Equal", best, _steps(b, x.shape[axis], axis, x.type.rank))
     return [b.op("Cast", hit, to=x.format.name)]

@@ -248,7 +248,7 @@ def _told(array: np.ndarray | None) -> str:
 
 
 def agree(found: np.ndarray, expected: np.ndarray | Inexact, case: Case) -> None:
-    """Asserts that a result is what it should be."""
+    """Asserts that a result is what it should be; an array, to the bit."""
     if isinstance(expected, Inexact):
         dtype = np.dtype(case.result or case.operands[0].dtype)
         assert (found.dtype, found.shape) == (dtype, expected.shape)
@@ -260,7 +260,7 @@ def agree(found: np.ndarray, expected: np.ndarray | Inexact, case: Case) -> None
         assert good.all(), (found[~good], expected.value[~good], error[~good])
         return
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    good = compare.equal(found, expected, from_dtype(found.dtype))
+    good = compare.equal(found, expected, from_dtype(found.dtype), compare.Equality.BITS)
     assert good.all(), (found[~good], expected[~good])
 
 
