@@ -20,10 +20,14 @@ from accelsdk.compiler.rules import (
     fill,
     grid_sample,
     identity,
+    microsoft_attention,
+    microsoft_blocked,
     microsoft_elementwise,
     microsoft_fused,
+    microsoft_group_attention,
     microsoft_matmul,
     microsoft_norm,
+    microsoft_rotary,
     microsoft_window,
     normalization,
     pad,
@@ -60,6 +64,8 @@ _MODULES = (
         microsoft_norm,
         microsoft_window,
     ),
+    *(microsoft_attention, microsoft_blocked, microsoft_elementwise, microsoft_fused),
+    *(microsoft_group_attention, microsoft_matmul, microsoft_norm, microsoft_rotary),
     *(microsoft_window,),
 )
 
