@@ -155,6 +155,11 @@ class Graph:
         return {constant.name: constant for constant in self.constants}
 
     @cached_property
+    def output_names(self) -> frozenset[str]:
+        """Names of the outputs."""
+        return frozenset(value.name for value in self.outputs)
+
+    @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """Nodes that read each value, by value name, in execution order."""
         found: dict[str, list[Node]] = {}

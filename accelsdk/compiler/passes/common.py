@@ -33,7 +33,7 @@ def maker(graph: Graph, value: Value | None, *ops: str) -> Node | None:
 
 def only_for(graph: Graph, value: Value, reader: Node) -> bool:
     """Says whether one node alone reads a value, which is no output of the graph."""
-    return graph.consumers.get(value.name) == (reader,) and value not in graph.outputs
+    return graph.consumers.get(value.name) == (reader,) and value.name not in graph.output_names
 
 
 def origins(nodes: Iterable[Node]) -> tuple[str, ...]:

@@ -67,7 +67,6 @@ class _Search:
     perm: Perm
     nodes: dict[str, Node] = field(init=False)
     moved: dict[str, frozenset[str]] = field(init=False)
-    outputs: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         rank = len(self.perm)
@@ -76,7 +75,6 @@ class _Search:
             name: frozenset(v.name for v in permuted_operands(node))
             for name, node in self.nodes.items()
         }
-        self.outputs = frozenset(value.name for value in self.graph.outputs)
 
     def connected(self) -> Iterator[set[str]]:
         """Whole regions: every blind node that a value joins to another."""
@@ -99,7 +97,7 @@ class _Search:
         found: set[str] = set()
         for node in reversed(self.graph.nodes):
             if node.name in self.nodes and all(
-                v.name not in self.outputs
+                v.name not in self.graph.output_names
                 and all(
                     reader.name in found or self._undoes(reader)
                     for reader in self.graph.consumers.get(v.name, ())
@@ -153,13 +151,15 @@ class _Search:
                 continue
             readers = [n for n in self.graph.consumers.get(value.name, ()) if n.name not in region]
             removed += [value.type.nbytes for reader in readers if self._undoes(reader)]
-            if value.name in self.outputs or not all(is_core(n, "Transpose") for n in readers):
+            if value.name in self.graph.output_names or not all(
+                is_core(n, "Transpose") for n in readers
+            ):
                 added.append(value.type.nbytes)
         return (sum(added), len(added)) < (sum(removed), len(removed))
 
     def _read_within(self, value: Value, region: set[str]) -> bool:
         readers = self.graph.consumers.get(value.name, ())
-        return value.name not in self.outputs and all(n.name in region for n in readers)
+        return value.name not in self.graph.output_names and all(n.name in region for n in readers)
 
     def _undone(self, value: Value) -> bool:
         """Whether a value is a Transpose that the order undoes."""
@@ -216,7 +216,7 @@ class _Turning:
             made = self.turned[value.name] = Value(name, TensorType(value.format, shape))
             results.append(made)
             readers = self.graph.consumers.get(value.name, ())
-            if value.name in self.search.outputs or any(
+            if value.name in self.graph.output_names or any(
                 n.name not in self.region or value.name not in self.search.moved[n.name]
                 for n in readers
             ):
