@@ -55,6 +55,9 @@ class AccelError(Exception):
         backend: Name of the backend concerned, where there is one.
         device: Identity of the device concerned, where there is one.
         node: Name of the graph node concerned, where there is one.
+
+    Attributes:
+        part: Name of the part of a partitioned model that failed, where there is one.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
@@ -75,9 +78,15 @@ class AccelError(Exception):
         self.backend = backend
         self.device = device
         self.node = node
+        self.part: str | None = None
 
     def __str__(self) -> str:
-        places = {"backend": self.backend, "device": self.device, "node": self.node}
+        places = {
+            "backend": self.backend,
+            "device": self.device,
+            "part": self.part,
+            "node": self.node,
+        }
         where = ", ".join(f"{kind} {name}" for kind, name in places.items() if name)
         text = f"{self.message} [{where}]" if where else self.message
         return f"{text} ({self.remedy})" if self.remedy else text

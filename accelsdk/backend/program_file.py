@@ -1,16 +1,17 @@
-"""Program files, and the spool that keeps constants on disk while a program is compiled.
+"""Program files: one program, or a plan of several, for any process to load.
 
-Layout of a file, version 1, little-endian::
+Layout of a file, little-endian::
 
     8   magic  b"ACCELPRG"
-    4   format version
+    4   format version: 1 for one program, 2 for a plan
     8   length of the header
     32  SHA-256 of the header
-    ..  header: JSON, UTF-8 (what `ProgramHeader` and the manifest say)
-    ..  code, then each different constant once, at the offsets that the header gives
+    ..  header: JSON, UTF-8 (`accelsdk.backend.program_record` has its fields)
+    ..  code of each program, then each different constant once, at the offsets in the header
 
 Offsets count from the end of the header. Everything that is read is checked against a digest;
-constants are read, and checked, only when a driver asks for them.
+constants are read, and checked, only when a driver asks for them. Programs of a plan share
+the constants that they have in common.
 """
 
 from __future__ import annotations
@@ -20,111 +21,29 @@ import io
 import json
 import os
 import struct
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import IO, Any
 
+from accelsdk.backend import program_record
 from accelsdk.backend.files import written
-from accelsdk.backend.program import (
-    PROGRAM_FORMAT,
-    ConstantSpec,
-    PackedConstant,
-    Program,
-    ProgramHeader,
-    TensorSpec,
-)
-from accelsdk.errors import DataLoss, IncompatibleProgram, Internal, InvalidArgument, NotFound
-from accelsdk.formats import by_name
-from accelsdk.graph.graph import Constant as GraphConstant
-from accelsdk.graph.types import TensorType
+from accelsdk.backend.program import PROGRAM_FORMAT, ConstantSpec, PackedConstant, Program
+from accelsdk.backend.program_plan import Outline
+from accelsdk.errors import AccelError, DataLoss, IncompatibleProgram, InvalidArgument, NotFound
 
 MAGIC = b"ACCELPRG"
+#: Version of the file of a plan; one program is written as `PROGRAM_FORMAT`.
+PLAN_FORMAT = 2
 _PREFIX = struct.Struct("<8sIQ32s")
 _CHUNK = 1 << 20
-#: Constants up to this many bytes in all stay in memory; beyond, they go to a temporary file.
-SPOOL_BYTES = 1 << 22
-
-
-class Spool:
-    """Takes the constants of a program while it is compiled; a `ConstantPacker`.
-
-    Contents are streamed to a temporary file once they pass `SPOOL_BYTES`; equal contents are
-    kept once. Reading is thread-safe.
-    """
-
-    def __init__(self, memory: int = SPOOL_BYTES) -> None:
-        # Programs refer to this object and keep it alive; the file is closed with it.
-        self._file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115 # see above
-        self._lock = threading.Lock()
-        self._places: dict[str, int] = {}
-        self._names: dict[str, ConstantSpec] = {}
-        self._end = 0
-
-    def graph_constant(self, constant: GraphConstant) -> ConstantSpec:
-        """Keeps a constant of the graph as it is, under its own name."""
-        return self.packed(constant.name, constant.chunks(), constant.value.type)
-
-    def packed(
-        self, name: str, chunks: Iterable[bytes | memoryview], type: TensorType | None = None
-    ) -> ConstantSpec:
-        """Keeps vendor-packed bytes under ``name``.
-
-        Raises:
-            InvalidArgument: The name was used before.
-        """
-        if name in self._names:
-            raise InvalidArgument(f"two constants of one program are named {name!r}")
-        state = hashlib.sha256()
-        with self._lock:
-            start = self._end
-            self._file.seek(start)
-            for chunk in chunks:
-                state.update(chunk)
-                self._file.write(chunk)
-                self._end += memoryview(chunk).nbytes
-            spec = ConstantSpec(
-                name=name, nbytes=self._end - start, digest=state.hexdigest(), type=type
-            )
-            if self._places.setdefault(spec.digest, start) != start:
-                self._end = start  # known contents: written over by what comes next
-        self._names[name] = spec
-        return spec
-
-    def constants(self, program: Program) -> Iterator[PackedConstant]:
-        """Yields the program's constants in manifest order, readable any number of times."""
-        for spec in program.constants:
-            if spec.digest not in self._places:
-                raise Internal(
-                    f"the program's constant {spec.name!r} was never packed",
-                    backend=program.header.backend,
-                )
-            yield PackedConstant(spec, partial(self._read, spec))
-
-    def _read(self, spec: ConstantSpec) -> Iterator[memoryview]:
-        start = self._places[spec.digest]
-        for offset in range(0, spec.nbytes, _CHUNK):
-            with self._lock:
-                self._file.seek(start + offset)
-                data = self._file.read(min(_CHUNK, spec.nbytes - offset))
-            yield memoryview(data)
-
-    def close(self) -> None:
-        """Removes what was spooled."""
-        self._file.close()
-
-    def __del__(self) -> None:
-        file = getattr(self, "_file", None)
-        if file is not None:
-            file.close()
 
 
 def save(
     path: str | os.PathLike[str], program: Program, constants: Iterable[PackedConstant]
 ) -> None:
-    """Writes a program file, whole or not at all.
+    """Writes the file of one program, whole or not at all.
 
     Args:
         path: Where to.
@@ -135,18 +54,62 @@ def save(
         NotFound: The folder does not exist.
         InvalidArgument: The file cannot be written there.
     """
+    places, end = _places((program,), len(program.code))
+    record = {**program_record.of_program(program, places), "nbytes": end}
+    _write(path, PROGRAM_FORMAT, record, (program,), constants)
+
+
+def save_plan(
+    path: str | os.PathLike[str],
+    outline: Outline,
+    programs: Sequence[Program],
+    constants: Iterable[PackedConstant],
+) -> None:
+    """Writes the file of a plan, whole or not at all.
+
+    Args:
+        path: Where to.
+        outline: What the plan is.
+        programs: One a piece.
+        constants: Contents of the first program's, in manifest order, then the second's, ...
+
+    Raises:
+        NotFound: The folder does not exist.
+        InvalidArgument: The file cannot be written there.
+    """
+    places, end = _places(programs, sum(len(program.code) for program in programs))
+    parts, offset = [], 0
+    for program in programs:
+        parts.append({**program_record.of_program(program, places), "code_offset": offset})
+        offset += len(program.code)
+    record = {"plan": program_record.of_outline(outline), "parts": parts, "nbytes": end}
+    _write(path, PLAN_FORMAT, record, programs, constants)
+
+
+def _places(programs: Sequence[Program], start: int) -> tuple[dict[str, int], int]:
+    """Returns the offset of each different constant, by digest, and the end of them all."""
     places: dict[str, int] = {}
-    end = len(program.code)
-    for spec in program.constants:
+    for spec in chain.from_iterable(program.constants for program in programs):
         if spec.digest not in places:
-            places[spec.digest] = end
-            end += spec.nbytes
-    header = json.dumps(_header_record(program, places, end), sort_keys=True).encode()
+            places[spec.digest] = start
+            start += spec.nbytes
+    return places, start
+
+
+def _write(
+    path: str | os.PathLike[str],
+    version: int,
+    record: Mapping[str, Any],
+    programs: Sequence[Program],
+    constants: Iterable[PackedConstant],
+) -> None:
+    header = json.dumps(record, sort_keys=True).encode()
     with written(path) as file:
         digest = hashlib.sha256(header).digest()
-        file.write(_PREFIX.pack(MAGIC, PROGRAM_FORMAT, len(header), digest))
+        file.write(_PREFIX.pack(MAGIC, version, len(header), digest))
         file.write(header)
-        file.write(program.code)
+        for program in programs:
+            file.write(program.code)
         done: set[str] = set()
         for constant in constants:
             if constant.spec.digest not in done:
@@ -162,7 +125,8 @@ class ProgramFile:
         source: Path of a file, or its bytes.
 
     Attributes:
-        program: Header, code and manifest.
+        programs: Header, code and manifest of each program.
+        outline: How they go together; None for a file of one program.
 
     Raises:
         NotFound: There is no such file.
@@ -174,12 +138,17 @@ class ProgramFile:
         self._lock = threading.Lock()
         self._file, self._name = _open(source)
         try:
-            self.program = self._parse()
+            self.programs, self.outline = self._parse()
         except BaseException:
             self._file.close()
             raise
 
-    def _parse(self) -> Program:
+    @property
+    def program(self) -> Program:
+        """The only program, or the first."""
+        return self.programs[0]
+
+    def _parse(self) -> tuple[tuple[Program, ...], Outline | None]:
         prefix = self._file.read(_PREFIX.size)
         if prefix[: len(MAGIC)] != MAGIC:
             raise DataLoss(
@@ -188,29 +157,57 @@ class ProgramFile:
         if len(prefix) < _PREFIX.size:
             raise self._corrupt("it ends within its first bytes")
         _, version, length, digest = _PREFIX.unpack(prefix)
-        if version > PROGRAM_FORMAT:
+        if version > PLAN_FORMAT:
             raise IncompatibleProgram(
                 f"{self._name} has program format {version}; this accelsdk reads up to "
-                f"{PROGRAM_FORMAT}",
+                f"{PLAN_FORMAT}",
                 remedy="update accelsdk, or compile the model again",
             )
         text = self._file.read(min(length, self._size()))
         if hashlib.sha256(text).digest() != digest:
             raise self._corrupt("its header does not match its digest")
-        record = json.loads(text)
         self._start = _PREFIX.size + length
+        try:
+            return self._programs(json.loads(text))
+        except AccelError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise self._corrupt(f"its header is malformed: {error!r}") from error
+
+    def _programs(self, record: Mapping[str, Any]) -> tuple[tuple[Program, ...], Outline | None]:
         if self._size() != self._start + record["nbytes"]:
             raise self._corrupt(f"it should have {self._start + record['nbytes']:,} bytes")
-        code = self._file.read(record["code_nbytes"])
-        if hashlib.sha256(code).hexdigest() != record["code_digest"]:
+        parts = record["parts"] if "plan" in record else [record]
+        self._places = {c["digest"]: int(c["offset"]) for part in parts for c in part["constants"]}
+        programs = tuple(program_record.to_program(part, self._code(part)) for part in parts)
+        if "plan" not in record:
+            return programs, None
+        outline = program_record.to_outline(record["plan"])
+        if len(outline.pieces) != len(programs):
+            raise self._corrupt("its plan does not fit its programs")
+        return programs, outline
+
+    def _code(self, part: Mapping[str, Any]) -> bytes:
+        self._file.seek(self._start + part.get("code_offset", 0))
+        code = self._file.read(part["code_nbytes"])
+        if hashlib.sha256(code).hexdigest() != part["code_digest"]:
             raise self._corrupt("its code does not match its digest")
-        self._places = {c["digest"]: int(c["offset"]) for c in record["constants"]}
-        return _program_of(record, code)
+        return code
 
     def constants(self, program: Program | None = None) -> Iterator[PackedConstant]:
         """Yields the constants in manifest order; each is checked as it is read to its end."""
         for spec in (program or self.program).constants:
             yield PackedConstant(spec, partial(self._read, spec))
+
+    def verify(self) -> None:
+        """Reads, and checks, all constants.
+
+        Raises:
+            DataLoss: One is corrupt.
+        """
+        for spec in {spec.digest: spec for p in self.programs for spec in p.constants}.values():
+            for _ in self._read(spec):
+                pass
 
     def close(self) -> None:
         """Closes the file; constants cannot be read any more."""
@@ -265,70 +262,3 @@ def is_program(source: str | os.PathLike[str] | bytes) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def _header_record(program: Program, places: dict[str, int], end: int) -> dict[str, Any]:
-    header = program.header
-    record = {
-        **{name: getattr(header, name) for name in ("backend", "backend_version", "target")},
-        "api_version": list(header.api_version),
-        "target_options": dict(header.target_options),
-        "graph_digest": header.graph_digest,
-        "inputs": [_spec_record(spec) for spec in header.inputs],
-        "outputs": [_spec_record(spec) for spec in header.outputs],
-        "aliases": [list(pair) for pair in header.aliases],
-        "workspace": header.workspace,
-        "attributes": dict(header.attributes),
-    }
-    constants = [
-        {
-            "name": spec.name,
-            "nbytes": spec.nbytes,
-            "digest": spec.digest,
-            "type": _type_record(spec.type),
-            "offset": places[spec.digest],
-        }
-        for spec in program.constants
-    ]
-    return {
-        "header": record,
-        "constants": constants,
-        "code_nbytes": len(program.code),
-        "code_digest": hashlib.sha256(program.code).hexdigest(),
-        "nbytes": end,
-    }
-
-
-def _spec_record(spec: TensorSpec) -> dict[str, Any]:
-    record = {name: getattr(spec, name) for name in ("name", "memory", "layout", "bounded")}
-    return {**record, "type": _type_record(spec.type)}
-
-
-def _type_record(type: TensorType | None) -> list[Any] | None:
-    return None if type is None else [type.format.name, list(type.shape)]
-
-
-def _type_of(record: list[Any] | None) -> TensorType | None:
-    return None if record is None else TensorType(by_name(record[0]), tuple(record[1]))
-
-
-def _program_of(record: dict[str, Any], code: bytes) -> Program:
-    given = _known(ProgramHeader, record["header"])
-    for name in ("inputs", "outputs"):
-        specs = (_known(TensorSpec, spec) for spec in given[name])
-        given[name] = tuple(
-            TensorSpec(**{**spec, "type": _type_of(spec["type"])}) for spec in specs
-        )
-    given["api_version"] = tuple(given["api_version"])
-    given["aliases"] = tuple(tuple(pair) for pair in given["aliases"])
-    constants = tuple(
-        ConstantSpec(**{**_known(ConstantSpec, spec), "type": _type_of(spec["type"])})
-        for spec in record["constants"]
-    )
-    return Program(header=ProgramHeader(**given), code=code, constants=constants)
-
-
-def _known(cls: type, record: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out what a later version of accelsdk added."""
-    names = {field.name for field in fields(cls)}
-    return {name: value for name, value in record.items() if name in names}

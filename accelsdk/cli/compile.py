@@ -49,9 +49,10 @@ def command(
         program = client.compile(model, target=target, input_shapes=parse_shapes(shape))
         program.save(path)
     header = program.header
-    weights = sum(spec.nbytes for spec in program.program.constants)
+    weights = sum(spec.nbytes for part in program.parts for spec in part.program.constants)
     out.print(f"{path}: {header.backend} {header.backend_version}, target {header.target}")
-    out.print(f"  code {amount(len(program.program.code))}, constants {amount(weights)}")
+    code = sum(len(part.program.code) for part in program.parts)
+    out.print(f"  code {amount(code)}, constants {amount(weights)}")
     for kind, specs in (("input", program.inputs), ("output", program.outputs)):
         for spec in specs:
             out.print(f"  {kind} {spec.name}: {spec.type}")

@@ -241,7 +241,7 @@ def backend(plugin: str, **options: OptionValue) -> type[AccelBackend]:
 @cache
 def _client(plugin: str, options: tuple[tuple[str, OptionValue], ...]) -> Client:
     # One for each plugin, for as long as the process lives: the interface has no close.
-    return connect(plugin, dict(options))
+    return connect(plugin, dict(options), fallback=None)  # what it refuses is to be told
 
 
 def _listed(inputs: object) -> Sequence[object]:

@@ -177,7 +177,8 @@ class IoBinding:
         """Arms the fast path, if nothing can be in its way as long as the epoch stays."""
         device = self._device
         gate = device.gate
-        if device.launcher.native or gate.thread is not None or device.observers:
+        residence = self._loaded.residence
+        if residence is None or device.launcher.native or gate.thread or device.observers:
             return
         inputs, outputs = self.arguments(), self.outputs
         step = device.target.view_alignment
@@ -185,10 +186,9 @@ class IoBinding:
         if any(view.offset % step for view in views):
             return
         if self._bound is None:
-            self._residence = self._loaded.residence  # stays loaded as long as it is bound
-            loaded = self._loaded.residence.loaded
+            self._residence = residence  # stays loaded as long as it is bound
             sides = views[: len(inputs)], views[len(inputs) :]
-            self._bound = device.call("bind", device.driver.bind, loaded, *sides)
+            self._bound = device.call("bind", device.driver.bind, residence.loaded, *sides)
             self._hold([buffer.storage for buffer in (*inputs, *outputs)])
             self._result = Result(outputs, completed(label="run"))
         self._execute = device.driver.execute_bound

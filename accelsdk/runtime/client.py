@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelsdk.backend.ask import ask, ask_all
 from accelsdk.backend.backend import Backend, Claim, Compatibility
-from accelsdk.backend.driver import Loaded
-from accelsdk.backend.info import DeviceInfo, Discovery, Options, OptionScope, OptionValue, Target
-from accelsdk.backend.observer import EventKind, Observer
-from accelsdk.backend.program import Program, ProgramHeader
-from accelsdk.backend.program_file import ProgramFile, Spool
+from accelsdk.backend.info import DeviceInfo, Discovery, Options, OptionValue, Target
+from accelsdk.backend.observer import Observer
+from accelsdk.backend.program import ProgramHeader
+from accelsdk.backend.program_file import ProgramFile
 from accelsdk.errors import (
     AccelError,
     FailedPrecondition,
-    IncompatibleProgram,
     Internal,
     NotFound,
-    OutOfMemory,
+    PluginError,
     Unavailable,
 )
 from accelsdk.graph.graph import Graph
@@ -31,10 +29,15 @@ from accelsdk.registry import Registry, registry
 from accelsdk.runtime import forked
 from accelsdk.runtime.callbacks import CALLBACKS
 from accelsdk.runtime.card import Card
+from accelsdk.runtime.compatibility import judge
 from accelsdk.runtime.device import Device
-from accelsdk.runtime.executable import Executable, LoadedExecutable
+from accelsdk.runtime.executable import Executable, LoadedExecutable, Specialise
+from accelsdk.runtime.fallback import Fallback
+from accelsdk.runtime.plan import compiled, opened
+from accelsdk.runtime.program_cache import ProgramCache, key_of
 
 if TYPE_CHECKING:
+    from accelsdk.compiler.partition.plan import Place, Plan
     from accelsdk.graph.opdef import OpDef
     from accelsdk.graph.rewrite import LoweringRule
 
@@ -42,12 +45,27 @@ if TYPE_CHECKING:
 Model = Graph | str | os.PathLike[str] | bytes
 
 
-def connect(name: str, options: Options | None = None, **more: OptionValue) -> Client:
+#: The backend that runs what another one refuses, unless `connect` is told otherwise.
+FALLBACK = "reference_cpu"
+
+
+def connect(
+    name: str,
+    options: Options | None = None,
+    *,
+    fallback: str | None = FALLBACK,
+    cache: bool | ProgramCache = False,
+    **more: OptionValue,
+) -> Client:
     """Connects to a backend by its name.
 
     Args:
         name: Of the backend, as `accelsdk plugins` lists it.
         options: Options of the backend, of any scope.
+        fallback: Name of the backend that runs the nodes of a model which this one refuses.
+            None refuses such a model, with every reason.
+        cache: Where compiled programs are kept; True takes the user's
+            (`ProgramCache.of_user`). A library writes nothing to disk unless it is asked to.
         **more: Further options, as keywords.
 
     Raises:
@@ -57,7 +75,22 @@ def connect(name: str, options: Options | None = None, **more: OptionValue) -> C
     """
     found = registry()
     given = {**(options or {}), **more}
-    return Client(found.backend(name), given, observers=found.observers(), plugins=found)
+    open_client = partial(Client, observers=found.observers(), plugins=found)
+    wanted = None if fallback == name else fallback
+    other = None if wanted is None else _fallback(found, wanted, open_client)
+    kept = cache if isinstance(cache, ProgramCache) else ProgramCache.of_user() if cache else None
+    return open_client(found.backend(name), given, fallback=other, cache=kept)
+
+
+def _fallback(found: Registry, name: str, open_client: Callable[..., Client]) -> Fallback | None:
+    """Returns the fallback; without the default one a backend still serves what it can."""
+    try:
+        backend = found.backend(name)
+    except (NotFound, PluginError):
+        if name != FALLBACK:
+            raise
+        return None
+    return Fallback(backend, {}, lambda: open_client(backend))
 
 
 class Client:
@@ -71,6 +104,9 @@ class Client:
         options: Options of the backend, of any scope.
         observers: What to tell of the events on its devices.
         plugins: Where lowering rules and composites come from; None uses none.
+        fallback: What runs the nodes of a model that the backend refuses. A `Fallback` is
+            closed with this client, another client is not. None refuses such a model.
+        cache: Where compiled programs are kept; None compiles each time.
     """
 
     def __init__(
@@ -80,8 +116,12 @@ class Client:
         *,
         observers: Sequence[Observer] = (),
         plugins: Registry | None = None,
+        fallback: Client | Fallback | None = None,
+        cache: ProgramCache | None = None,
     ) -> None:
         self.backend = backend
+        self.fallback = Fallback.to(fallback) if isinstance(fallback, Client) else fallback
+        self.cache = cache
         self.options: Mapping[str, OptionValue] = backend.info.resolve(options or {})
         self.targets: tuple[Target, ...] = ask_all(backend, "targets", Target, self.options)
         self._plugins = plugins
@@ -122,6 +162,11 @@ class Client:
         for device in self.devices:
             try:
                 device.close(timeout)
+            except AccelError as error:
+                errors.append(error)
+        if self.fallback is not None:
+            try:
+                self.fallback.close(timeout)
             except AccelError as error:
                 errors.append(error)
         if errors:
@@ -187,15 +232,14 @@ class Client:
         """Judges how well a compiled program fits, without loading it.
 
         Args:
-            program: Its header, itself, or the path or bytes of a program file.
+            program: Its header, itself, or the path or bytes of a program file. Of a
+                program in several parts, the worst counts.
             target: Name of the target; None takes the first.
         """
-        return self._compatibility(_header(program), self.target(target))
-
-    def _compatibility(self, header: ProgramHeader, target: Target) -> Compatibility:
-        if header.backend != self.backend.info.name:
-            return Compatibility.NOT_APPLICABLE
-        return ask(self.backend, "check", Compatibility, header, target)
+        wanted = self.target(target)
+        if isinstance(program, ProgramHeader):
+            return judge(self.backend, program, wanted)
+        return _opened(program).judge(self, wanted)
 
     def claims(self, model: Model, target: str | None = None) -> Sequence[Claim]:
         """Returns the regions of a model that the backend would run on a target.
@@ -205,7 +249,8 @@ class Client:
             target: Name of the target; None takes the first.
         """
         wanted = self.target(target)
-        return ask_all(self.backend, "claim", Claim, self._lower(model, wanted, None), wanted)
+        plan = self._plan(model, self._places(wanted, fallback=False), None)
+        return ask_all(self.backend, "claim", Claim, plan.graph, wanted)
 
     # -- programs --------------------------------------------------------------------------
 
@@ -218,6 +263,9 @@ class Client:
     ) -> Executable:
         """Compiles a model; needs no card.
 
+        Nodes that the backend refuses are compiled for the fallback, if there is one; the
+        result then runs in parts, with copies in between, behind the same surface.
+
         Args:
             model: A graph, or the path or bytes of an ONNX file.
             target: Name of the target; None takes the first.
@@ -225,46 +273,63 @@ class Client:
 
         Raises:
             ModelError: The file is corrupt.
-            UnsupportedGraph: The backend refuses nodes; every reason is listed.
+            UnsupportedGraph: Nodes that the backend refuses, and the fallback too if there is
+                one; every reason is listed.
         """
         wanted = self.target(target)
-        graph = self._lower(model, wanted, input_shapes)
-        spool = Spool()
-        info = self.backend.info
-        program = ask(self.backend, "compile", Program, graph, wanted, self.options, spool)
-        header = replace(
-            program.header,
-            backend=info.name,
-            backend_version=info.version,
-            api_version=info.api_version,
-            target=wanted.name,
-            target_options=dict(wanted.options),
-            graph_digest=program.header.graph_digest or _digest(graph),
-        )
 
         def again(shapes: Mapping[str, Shape]) -> Executable:
             return self.compile(model, target=wanted.name, input_shapes=shapes)
 
-        return Executable(replace(program, header=header), spool, again)
+        if self.cache is None:
+            return self._compiled(model, wanted, input_shapes, again)
+        places, options = self._places(wanted), self._all_options()
+        key = key_of(model, input_shapes, places, options, self._plugins)
+        kept = self.cache.get(key, again)
+        if kept is not None and kept.judge(self, wanted) is Compatibility.OPTIMAL:
+            return kept
+        made = self._compiled(model, wanted, input_shapes, again)
+        self.cache.put(key, made)
+        return made
 
-    def _lower(
-        self, model: Model, target: Target, input_shapes: Mapping[str, Shape] | None
-    ) -> Graph:
-        from accelsdk.compiler.pipeline import lower  # reads ONNX: loaded only when needed
+    def _compiled(
+        self,
+        model: Model,
+        target: Target,
+        input_shapes: Mapping[str, Shape] | None,
+        again: Specialise,
+    ) -> Executable:
+        plan = self._plan(model, self._places(target), input_shapes)
+        return compiled(plan, self._all_options(), again)
+
+    def _all_options(self) -> list[Options]:
+        return [self.options, *([self.fallback.options] if self.fallback else [])]
+
+    def _places(self, target: Target, *, fallback: bool = True) -> list[Place]:
+        from accelsdk.compiler.partition.plan import Place
+
+        places = [Place(backend=self.backend, target=target)]
+        if self.fallback is not None and fallback:
+            places.append(Place(backend=self.fallback.backend, target=self.fallback.targets[0]))
+        return places
+
+    def _plan(
+        self, model: Model, places: Sequence[Place], input_shapes: Mapping[str, Shape] | None
+    ) -> Plan:
+        from accelsdk.compiler.pipeline import plan  # reads ONNX: loaded only when needed
 
         rules: Sequence[LoweringRule] = ()
         composites: Sequence[OpDef] = ()
         if self._plugins is not None:
             rules, composites = self._plugins.lowering_rules(), self._plugins.composites()
-        graph: Graph = lower(
+        made: Plan = plan(
             model if isinstance(model, Graph | bytes) else Path(model),
-            self.backend,
-            target,
+            places,
             input_shapes=input_shapes,
             rules=rules,
             composites=composites,
         )
-        return graph
+        return made
 
     def load(
         self,
@@ -288,38 +353,12 @@ class Client:
         if self._closed:
             raise FailedPrecondition("the client is closed", backend=self.backend.info.name)
         card = device if isinstance(device, Device) else self.device(device)
-        executable = program if isinstance(program, Executable) else open_program(program)
-        self._admit(executable.header, card.target)
-        other = share.residence.loaded if share is not None and share.device is card else None
+        return _opened(program).load_on(self, card, share)
 
-        def load() -> Loaded:
-            driver = card.driver
-            return card.call("load", driver.load, executable.program, executable.constants(), other)
-
-        card.pool.collect()
-        try:
-            loaded = load()
-        except OutOfMemory:
-            card.trim()
-            loaded = load()
-        if card.observers:
-            nbytes = sum(spec.nbytes for spec in executable.program.constants)
-            card.observers.tell(EventKind.LOAD, nbytes, executable.header.target)
-        return LoadedExecutable(executable, card, loaded)
-
-    def _admit(self, header: ProgramHeader, target: Target) -> None:
-        match self._compatibility(header, target):
-            case Compatibility.OPTIMAL | Compatibility.PREFER_RECOMPILE:
-                return
-            case Compatibility.NOT_APPLICABLE:
-                reason = f"it was compiled by backend {header.backend}"
-            case _:
-                reason = "; ".join(_differences(header, self.backend, target))
-        raise IncompatibleProgram(
-            f"the program does not fit target {target.name}: {reason}",
-            backend=self.backend.info.name,
-            remedy="compile the model again for this target",
-        )
+    def fallback_named(self, backend: str) -> Fallback | None:
+        """Returns the fallback if it is that backend."""
+        found = self.fallback
+        return found if found is not None and found.backend.info.name == backend else None
 
 
 def open_program(source: str | os.PathLike[str] | bytes) -> Executable:
@@ -330,35 +369,11 @@ def open_program(source: str | os.PathLike[str] | bytes) -> Executable:
         DataLoss: It is corrupt.
         IncompatibleProgram: Its format is newer than this accelsdk.
     """
-    file = ProgramFile(source)
-    return Executable(file.program, file)
+    return opened(ProgramFile(source))
 
 
-def _header(program: ProgramHeader | Executable | str | os.PathLike[str] | bytes) -> ProgramHeader:
-    if isinstance(program, ProgramHeader):
-        return program
-    return (program if isinstance(program, Executable) else open_program(program)).header
-
-
-def _differences(header: ProgramHeader, backend: Backend, target: Target) -> list[str]:
-    mine = {
-        "target": (header.target, target.name),
-        "backend version": (header.backend_version, backend.info.version),
-        "contract version": (header.api_version[0], backend.info.api_version[0]),
-        **{
-            f"option {name}": (header.target_options.get(name), target.options.get(name))
-            for name in {*header.target_options, *target.options}
-            if name not in {s.name for s in backend.info.options if s.scope is OptionScope.DEVICE}
-        },
-    }
-    found = [f"{what} {was!r}, here {now!r}" for what, (was, now) in mine.items() if was != now]
-    return found or ["the backend refuses it"]
-
-
-def _digest(graph: Graph) -> str:
-    from accelsdk.graph.serialize import digest
-
-    return digest(graph)
+def _opened(program: Executable | str | os.PathLike[str] | bytes) -> Executable:
+    return program if isinstance(program, Executable) else open_program(program)
 
 
 def _give_back(cards: list[Card]) -> None:

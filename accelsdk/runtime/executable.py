@@ -1,95 +1,82 @@
-"""Compiled programs, and programs loaded on a device."""
+"""Compiled programs, and programs loaded on a device: what callers see of them.
+
+What is compiled is one program, or a plan of several on several devices
+(`accelsdk.runtime.program`, `accelsdk.runtime.plan`); callers need not care which.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from accelsdk.backend import program_file
+from accelsdk.backend.backend import Compatibility
 from accelsdk.backend.driver import Loaded
-from accelsdk.backend.info import Capability
-from accelsdk.backend.optional import Completion, Engine, Execute, Profile
-from accelsdk.backend.program import PackedConstant, Program, ProgramHeader, TensorSpec
+from accelsdk.backend.info import Capability, Target
+from accelsdk.backend.optional import Completion, Profile
+from accelsdk.backend.program import ProgramHeader, TensorSpec
 from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk.graph.types import Shape, TensorType
-from accelsdk.runtime import staging
 from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.cancel import CancelToken
 from accelsdk.runtime.device import Device
-from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.reported import note_shapes
 from accelsdk.runtime.stream import Stream
 from accelsdk.runtime.sync import Event, Timepoint
-from accelsdk.runtime.work import Range, Work
+from accelsdk.runtime.work import Range
 
 if TYPE_CHECKING:
     from accelsdk.runtime.binding import IoBinding
+    from accelsdk.runtime.client import Client
+    from accelsdk.runtime.program import CompiledProgram, Residence
+    from accelsdk.runtime.resident import Resident
 
 #: Programs of other input shapes that one executable keeps.
 FAMILY = 8
-
-
-class ConstantStore(Protocol):
-    """Where the contents of a program's constants are: a spool, or a program file."""
-
-    def constants(self, program: Program) -> Iterator[PackedConstant]:
-        """Yields them in manifest order."""
-
 
 #: Compiles the same model for other input shapes.
 Specialise = Callable[[Mapping[str, Shape]], "Executable"]
 
 
-class Executable:
-    """A compiled program; no card is needed to make, keep or save it. Thread-safe.
+class Executable(ABC):
+    """A compiled model; no card is needed to make, keep or save it. Thread-safe.
 
     It stands for a bounded family: `specialise` gives the program of the same model for other
     input shapes, where the model is at hand.
 
     Attributes:
-        program: Header, code and manifest of constants.
-        store: The constants' contents.
+        header: What can be known without loading; of a plan, what it is as a whole.
+        respecialise: Compiles the model for other input shapes, if it is at hand.
     """
 
-    def __init__(
-        self, program: Program, store: ConstantStore, respecialise: Specialise | None = None
-    ) -> None:
-        self.program = program
-        self.store = store
-        self._respecialise = respecialise
+    def __init__(self, header: ProgramHeader, respecialise: Specialise | None = None) -> None:
+        self.header = header
+        self.respecialise = respecialise
         self._family: dict[tuple[tuple[str, Shape], ...], Executable] = {}
-
-    def __repr__(self) -> str:
-        header = self.header
-        return f"<Executable for {header.backend}/{header.target}, {len(self.program.code)} bytes>"
-
-    @property
-    def header(self) -> ProgramHeader:
-        """What can be known without loading."""
-        return self.program.header
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Inputs, in the order of execution arguments."""
-        return self.program.header.inputs
+        return self.header.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Outputs, in the order of results."""
-        return self.program.header.outputs
+        return self.header.outputs
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the graph that was compiled, constants included."""
-        return self.program.header.graph_digest
+        return self.header.graph_digest
 
-    def constants(self) -> Iterator[PackedConstant]:
-        """Yields the constants in manifest order."""
-        return self.store.constants(self.program)
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[CompiledProgram, ...]:
+        """The programs that it consists of, in the order in which they run: mostly one."""
 
+    @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a program file that any process can load.
 
@@ -97,7 +84,16 @@ class Executable:
             NotFound: The folder does not exist.
             InvalidArgument: The file cannot be written.
         """
-        program_file.save(path, self.program, self.constants())
+
+    @abstractmethod
+    def judge(self, client: Client, target: Target) -> Compatibility:
+        """Says how well it fits a client and one of its targets; the worst of its parts."""
+
+    @abstractmethod
+    def load_on(
+        self, client: Client, device: Device, share: LoadedExecutable | None
+    ) -> LoadedExecutable:
+        """Loads it on a device of a client; see `Client.load`."""
 
     def specialise(self, shapes: Mapping[str, Shape]) -> Executable:
         """Returns the program for these input shapes, compiled now or kept from before.
@@ -108,14 +104,14 @@ class Executable:
         own = {spec.name: spec.type.shape for spec in self.inputs}
         if all(own.get(name) == tuple(shape) for name, shape in shapes.items()):
             return self
-        if self._respecialise is None:
+        if self.respecialise is None:
             listed = ", ".join(f"{spec.name}: {spec.type}" for spec in self.inputs)
             raise FailedPrecondition(
                 f"this program was compiled for {listed}",
                 remedy="compile the model for the shapes that you need",
             )
         key = tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
-        member = self._family.pop(key, None) or self._respecialise(dict(key))
+        member = self._family.pop(key, None) or self.respecialise(dict(key))
         self._family[key] = member
         while len(self._family) > FAMILY:
             del self._family[next(iter(self._family))]
@@ -197,61 +193,63 @@ class Result:
             note_shapes(self.outputs, completion.shapes)
 
 
-class LoadedExecutable:
-    """A program on a device, ready to run. Thread-safe.
+class LoadedExecutable(ABC):
+    """A compiled model on a device, ready to run. Thread-safe.
 
     The caller owns it: `delete` gives it up; work in flight keeps it until it completes.
 
     Attributes:
         executable: What was loaded.
-        device: Where.
+        device: Where it takes its inputs and gives its outputs.
+        label: For messages.
     """
 
-    def __init__(self, executable: Executable, device: Device, loaded: Loaded) -> None:
+    def __init__(self, executable: Executable, device: Device, label: str) -> None:
         self.executable = executable
         self.device = device
         self.inputs = executable.inputs
         self.outputs = executable.outputs
-        self._generation = device.generation
-        self._loaded: _Residence | None = _Residence(device, loaded)
-        self.label = f"program for {executable.header.target}"
-        self._types = [spec.type for spec in self.inputs]
+        self.label = label
 
     def __repr__(self) -> str:
-        return f"<LoadedExecutable on {self.device.id}>"
+        return f"<{type(self).__name__} on {self.device.id}>"
 
     @property
-    def residence(self) -> _Residence:
-        """What keeps the program on the device.
-
-        Raises:
-            FailedPrecondition: It was deleted, or its device was reset.
-        """
-        residence = self._loaded
-        if residence is None:
-            raise FailedPrecondition("the program was deleted", device=self.device.id)
-        if self._generation != self.device.generation:
-            raise FailedPrecondition(
-                "the program did not survive the reset of its device",
-                device=self.device.id,
-                remedy="load it again",
-            )
-        return residence
-
-    @property
+    @abstractmethod
     def alive(self) -> bool:
-        """Whether the program is on its device: not deleted, and no reset since."""
-        return self._loaded is not None and self._generation == self.device.generation
+        """Whether it can run: not deleted, and no reset of a device since."""
 
+    @property
+    def residence(self) -> Residence | None:
+        """What keeps the program on the device; None if there is more than one to keep."""
+        return None
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises `FailedPrecondition` if it was deleted, or a device was reset since."""
+
+    @abstractmethod
     def delete(self) -> None:
-        """Gives the program up; work in flight keeps it until it completes."""
-        self._loaded = None
-        with LOCK:
-            self.device.epoch += 1
+        """Gives it up; work in flight keeps it until it completes."""
 
+    @abstractmethod
     def is_deleted(self) -> bool:
         """Returns whether `delete` was called."""
-        return self._loaded is None
+
+    @abstractmethod
+    def constants_for(self, part: str, device: Device) -> Loaded | None:
+        """Returns a driver's program on ``device`` whose equal constants may be used again.
+
+        Args:
+            part: Name of the part that is to be loaded.
+            device: Where.
+        """
+
+    @abstractmethod
+    def submit(
+        self, arguments: tuple[Buffer, ...], outputs: tuple[Buffer, ...], options: ExecuteOptions
+    ) -> Result:
+        """Submits one run with checked buffers."""
 
     def __enter__(self) -> LoadedExecutable:
         return self
@@ -264,6 +262,12 @@ class LoadedExecutable:
         from accelsdk.runtime.binding import IoBinding
 
         return IoBinding(self)
+
+    def resident(self) -> Resident:
+        """Returns it with buffers of its own, to run with arrays."""
+        from accelsdk.runtime.resident import Resident
+
+        return Resident(self)
 
     def execute(
         self,
@@ -291,21 +295,26 @@ class LoadedExecutable:
             DeviceFault: The device has failed and was not reset.
             DeadlineExceeded: ``timeout`` is over; the work goes on.
         """
-        residence = self.residence
+        self.check()
         device = self.device
         check_buffers("input", self.inputs, arguments, device)
-        if options.profile and Capability.QUEUES not in device.capabilities:
-            device.require(Capability.PROFILING)
+        if options.profile:
+            self.check_profile()
         if options.cancel is not None:
             options.cancel.check()
         donated = [i for i in range(len(arguments)) if options.donates(i)]
         targets = self._output_buffers(arguments, outputs, donated)
-        result = self.submit(residence, tuple(arguments), targets, options)
+        result = self.submit(tuple(arguments), targets, options)
         for index in donated:
             arguments[index].donate()
         if options.block:
             result.wait(options.timeout)
         return result
+
+    def check_profile(self) -> None:
+        """Raises `Unimplemented` if a run cannot say when its nodes ran."""
+        if Capability.QUEUES not in self.device.capabilities:
+            self.device.require(Capability.PROFILING)
 
     def _output_buffers(
         self, arguments: Sequence[Buffer], outputs: Sequence[Buffer] | None, donated: Sequence[int]
@@ -343,59 +352,6 @@ class LoadedExecutable:
                         device=self.device.id,
                         remedy="give it memory of its own, or donate an input that may alias it",
                     )
-
-    def submit(
-        self,
-        residence: _Residence,
-        arguments: tuple[Buffer, ...],
-        outputs: tuple[Buffer, ...],
-        options: ExecuteOptions,
-    ) -> Result:
-        """Submits one run with checked buffers."""
-        device = self.device
-        lane = options.stream or device.default_stream
-        lane.check(device)
-        plan = staging.plan(arguments, outputs, lane)
-        command = Execute(residence.loaded, plan.inputs, plan.outputs, options.profile)
-        work = Work(
-            device,
-            self.label,
-            commands=(command,),
-            engine=Engine.COMPUTE,
-            reads=plan.reads,
-            writes=plan.writes,
-        )
-        result = Result(outputs, work.event)
-        work.finished_hook = partial(_take, result, residence)
-        work.submit(
-            lane,
-            wait=(*lane.gates(), *options.wait, *plan.wait),
-            signal=() if plan.after else options.signal,
-            cancel=options.cancel,
-            inline=options.block and options.timeout is None,
-        )
-        if plan.after:
-            result.complete = plan.finish(work.event, options.signal)
-        return result
-
-
-def _take(result: Result, residence: _Residence, completion: Completion) -> None:
-    result.take(completion)
-
-
-class _Residence:
-    """Keeps a program on its device: for its owner, for bindings, and for work in flight."""
-
-    __slots__ = ("__weakref__", "device", "generation", "loaded")
-
-    def __init__(self, device: Device, loaded: Loaded) -> None:
-        self.device = device
-        self.loaded = loaded
-        self.generation = device.generation
-
-    def __del__(self) -> None:
-        # May run inside a garbage collection, so no lock: the device unloads it later.
-        self.device.pool.unused.append((self.generation, self.loaded))
 
 
 def check_buffers(

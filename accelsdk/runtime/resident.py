@@ -15,8 +15,8 @@ from accelsdk.graph.types import TensorType
 from accelsdk.numerics.codec import from_bytes, to_bytes
 from accelsdk.runtime.binding import IoBinding
 from accelsdk.runtime.buffer import Buffer
-from accelsdk.runtime.executable import LoadedExecutable, Result
-from accelsdk.runtime.transfer import span_of
+from accelsdk.runtime.executable import BLOCKING, LoadedExecutable, Result
+from accelsdk.runtime.transfer import Submission, read, span_of, write
 from accelsdk.runtime.work import Work
 
 
@@ -127,6 +127,9 @@ class Resident:
     ) -> None:
         """Submits one batch, and waits for it."""
         residence = self.loaded.residence
+        if residence is None:
+            self._submit_each(binding, sources, targets)
+            return
         inputs, outputs = binding.arguments(), binding.outputs
         views, places = self._views
         execute = Execute(
@@ -149,6 +152,25 @@ class Resident:
         work.finished_hook = result.take
         lane = self.device.default_stream
         work.submit(lane, wait=lane.gates(), inline=True).wait()
+
+    def _submit_each(
+        self, binding: IoBinding, sources: Sequence[memoryview], targets: Sequence[memoryview]
+    ) -> None:
+        """Submits inputs, execution and outputs, and waits for them: what runs in parts."""
+        lane = self.device.default_stream
+        how = Submission(lane, lane.gates(), inline=True)
+        inputs, outputs = binding.arguments(), binding.outputs
+        for buffer, source in zip(inputs, sources, strict=True):
+            if source.nbytes:
+                write(span_of(buffer), source, how)
+        result = self.loaded.execute(inputs, outputs, BLOCKING)
+        copies = [
+            read(span_of(buffer), target, how)
+            for buffer, target in zip(outputs, targets, strict=True)
+            if target.nbytes
+        ]
+        for event in (result.complete, *copies):
+            event.wait()
 
 
 class _Result:

@@ -59,16 +59,23 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """How work is handed over: stream, waits, signals, cancellation, whose thread."""
+    """How work is handed over: stream, waits, signals, cancellation, whose thread.
+
+    ``edges`` are further events to come after, and how; ``part`` is what errors name.
+    """
 
     lane: Lane | None
     wait: Sequence[Timepoint | Event] = ()
     signal: Sequence[Timepoint] = ()
     cancel: CancelToken | None = None
     inline: bool = False
+    edges: Sequence[tuple[Event, Edge]] = ()
+    part: str = ""
 
     def submit(self, work: Work) -> Event:
         """Submits ``work`` so."""
+        work.edges.extend(self.edges)
+        work.part = self.part
         return work.submit(
             self.lane,
             wait=self.wait,
@@ -203,42 +210,16 @@ def _peer_copy(here: Device, there: Device, command: PeerCopy) -> None:
 
 
 def _copy_through_host(dst: Span, src: Span, how: Submission) -> Event:
-    here, there = dst.storage.device, src.storage.device
-    stage = memoryview(bytearray(src.nbytes))
     # The read belongs to no stream of the destination; it starts after what the copy awaits.
-    waits: list[Timepoint | Event] = list(how.wait)
-    order = how.lane.tail if how.lane is not None and how.lane.ordered else None
-    fetch = _read_after(there, src, stage, waits, order)
-    if dst.aligned:
-        command = Write(dst.view(), stage)
-        work = Work(here, "staged copy", commands=(command,), writes=(dst.range,))
-    else:
-        work = Work(
-            here,
-            "staged copy",
-            body=lambda: put_staged(dst, stage),
-            reads=(dst.enclosing().range,),
-            writes=(dst.range,),
-        )
-    work.edges.append((fetch, Edge.HOST))
-    return how.submit(work)
+    lane = how.lane
+    if lane is not None and lane.ordered and lane.tail is not None:
+        how = replace(how, edges=(*how.edges, (lane.tail, Edge.ORDER)))
+    return copy_staged(dst, src, memoryview(bytearray(src.nbytes)), how)
 
 
-def _read_after(
-    device: Device,
-    src: Span,
-    stage: memoryview,
-    waits: Sequence[Timepoint | Event],
-    order: Event | None,
-) -> Event:
-    if src.aligned:
-        work = Work(device, "read", commands=(Read(src.view(), stage),), reads=(src.range,))
-    else:
-
-        def body() -> None:
-            stage[:] = get_staged(src)
-
-        work = Work(device, "staged read", body=body, reads=(src.range,))
-    if order is not None:
-        work.edges.append((order, Edge.ORDER))
-    return work.submit(None, wait=waits)
+def copy_staged(dst: Span, src: Span, stage: memoryview, how: Submission) -> Event:
+    """Copies between devices through host memory of the same length."""
+    common = (how.cancel, how.inline)
+    fetch = read(src, stage, Submission(None, how.wait, (), *common, how.edges, how.part))
+    after = (*how.edges, (fetch, Edge.HOST))
+    return write(dst, stage, Submission(how.lane, how.wait, how.signal, *common, after, how.part))

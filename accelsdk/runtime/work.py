@@ -31,6 +31,7 @@ class Edge(IntEnum):
     DATA = 0  # that it succeeded; the device may keep the order by itself
     ORDER = 1  # that it is over, whether it failed or not
     HOST = 2  # that it succeeded and the host has seen it
+    END = 3  # that it is over; if it failed, so does this, but only once all edges are
 
 
 class State(IntEnum):
@@ -41,6 +42,9 @@ class State(IntEnum):
     RUNNING = 2  # on a thread of this process
     DONE = 3
 
+
+#: Of work that only keeps an order: it has no times and reports nothing.
+_OVER = Completion(ticket=0)
 
 #: A range of an allocation: storage, first byte, end.
 Range = tuple["Storage", int, int]
@@ -80,6 +84,7 @@ class Work:
         reads: Ranges whose last writers it waits for.
         writes: Ranges that it defines, and poisons if it fails.
         retain: Storages that must live until completion, besides.
+        part: Of a partitioned model, that this work does; errors name it.
     """
 
     __slots__ = (
@@ -92,6 +97,7 @@ class Work:
         "finished_hook",
         "foreign",
         "label",
+        "part",
         "queue",
         "reads",
         "signals",
@@ -115,9 +121,11 @@ class Work:
         reads: Sequence[Range] = (),
         writes: Sequence[Range] = (),
         retain: Iterable[Storage] = (),
+        part: str = "",
     ) -> None:
         self.device = device
         self.label = label
+        self.part = part
         self.commands = commands
         self.body = body
         self.foreign = foreign
@@ -187,7 +195,7 @@ class Work:
             for storage in self.storages:
                 storage.works.add(self)
             self.device.live[self] = None
-            self._watch((*own, *edges))
+            self.watch((*own, *edges))
         for point in self.signals:
             point.semaphore.promise(point.value, self.event)
         if cancel is not None:
@@ -196,8 +204,8 @@ class Work:
         settle(self.consider(inline))
         return self.event
 
-    def _watch(self, edges: Iterable[tuple[Event, Edge]]) -> None:
-        """Adds edges; the caller holds the lock."""
+    def watch(self, edges: Iterable[tuple[Event, Edge]]) -> None:
+        """Adds edges, to work that waits; the caller holds the lock."""
         for event, edge in edges:
             self.edges.append((event, edge))
             if not event.done:
@@ -225,7 +233,7 @@ class Work:
     def _call_body(self, inline: bool) -> list[Step]:
         body = self.body
         if body is None:
-            return self.finish(None)
+            return self.finish(None, _OVER)
         if self.foreign:
             CALLBACKS.post(lambda: settle(self.run(body)))
             return []
@@ -263,21 +271,27 @@ class Work:
         """
         self.verdict = self.verdict or self.device.fault
         ready = True
+        ended, late = True, None
         after: list[Ticket] = []
         for event, edge in tuple(self.edges):
             if event.done:
-                if edge is not Edge.ORDER and self.verdict is None:
+                if edge is Edge.END:
+                    late = late or event.failure
+                elif edge is not Edge.ORDER and self.verdict is None:
                     self.verdict = event.failure
                 elif event.residue:
                     left = [(e, Edge.ORDER) for e in event.residue if not e.done]
                     event.residue = tuple(e for e, _ in left)
-                    self._watch(left)
+                    self.watch(left)
                     ready = ready and not left
             elif (before := self._native_predecessor(event, edge)) is not None:
                 if edge is Edge.DATA and before not in after:
                     after.append(before)
             else:
                 ready = False
+                ended = ended and edge is not Edge.END
+        if ended and self.verdict is None:
+            self.verdict = late
         return ready, after
 
     def _native_predecessor(self, event: Event, edge: Edge) -> Ticket | None:
@@ -307,6 +321,7 @@ class Work:
             device.live.pop(self, None)
             if error is not None:
                 device.epoch += 1
+                self._name_part(error)
             for storage in self.storages:
                 storage.works.discard(self)
                 storage.retire()
@@ -329,9 +344,19 @@ class Work:
         for point in self.signals:
             steps.extend(point.semaphore.keep_promise(point.value, self.event))
         # The fault of another device only travels through here.
-        if isinstance(error, DeviceFault) and error.device == device.id:
+        if (
+            isinstance(error, DeviceFault)
+            and error.device == device.id
+            and error.backend in (None, device.backend.info.name)
+        ):
             steps.extend(device.latch(error))
         return steps
+
+    def _name_part(self, error: AccelError) -> None:
+        """Notes in an error that arose here, and did not come along an edge, where it arose."""
+        came = error is self.verdict or any(event.failure is error for event, _ in self.edges)
+        if self.part and not came:
+            error.part = error.part or self.part
 
     def cancel(self) -> list[Step]:
         """Ends the work if it has not started; asks the device to, if it has."""

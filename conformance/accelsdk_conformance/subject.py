@@ -101,7 +101,8 @@ class ClientSubject:
     """
 
     def __init__(self, plugin: str, options: Mapping[str, OptionValue]) -> None:
-        self.client: Client = accelsdk.connect(plugin, dict(options))
+        # Without a fallback: what another backend computed would say nothing of this one.
+        self.client: Client = accelsdk.connect(plugin, dict(options), fallback=None)
         self.device = self.client.device(0)
         self._datasheet = self.client.backend.datasheet(self.device.target)
         self._arena: Buffer | None = None

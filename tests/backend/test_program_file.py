@@ -8,7 +8,8 @@ import pytest
 
 from accelsdk.backend import program_file
 from accelsdk.backend.program import Program, ProgramHeader, TensorSpec
-from accelsdk.backend.program_file import MAGIC, ProgramFile, Spool, save
+from accelsdk.backend.program_file import MAGIC, ProgramFile, save
+from accelsdk.backend.spool import Spool
 from accelsdk.errors import DataLoss, IncompatibleProgram, InvalidArgument, NotFound
 from accelsdk.formats import by_name
 from accelsdk.graph.graph import Constant

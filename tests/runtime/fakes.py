@@ -25,7 +25,7 @@ from accelsdk.errors import Cancelled, OutOfMemory
 from accelsdk.formats import by_name
 from accelsdk.graph.types import TensorType
 from accelsdk.runtime.client import Client
-from accelsdk.runtime.executable import Executable
+from accelsdk.runtime.program import CompiledProgram
 from accelsdk.runtime.worker import run_command
 
 N = 8
@@ -350,7 +350,7 @@ class Rig:
         self.behaviour, self.other_behaviour = self.backend.behaviours
 
     def load(self, device=None, **settings):
-        executable = Executable(program(self.backend, **settings), NoConstants())
+        executable = CompiledProgram(program(self.backend, **settings), NoConstants())
         return self.client.load(executable, device or self.device)
 
     def put(self, *values, device=None):

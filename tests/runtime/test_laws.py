@@ -19,7 +19,8 @@ from accelsdk.errors import (
     Unimplemented,
 )
 from accelsdk.runtime.cancel import CancelToken
-from accelsdk.runtime.executable import Executable, ExecuteOptions
+from accelsdk.runtime.executable import ExecuteOptions
+from accelsdk.runtime.program import CompiledProgram
 from accelsdk.runtime.sync import Semaphore
 from tests.runtime.fakes import N, NoConstants, Rig, program
 
@@ -493,7 +494,7 @@ def test_law_9_calls_of_one_driver_are_serialised(kind, threading_):
 
 
 def test_law_10_a_program_of_another_version_is_refused_with_the_reason(rig):
-    old = Executable(program(rig.backend, version="0"), NoConstants())
+    old = CompiledProgram(program(rig.backend, version="0"), NoConstants())
     assert rig.client.check(old) is Compatibility.UNSUPPORTED
     with pytest.raises(IncompatibleProgram, match="backend version '0', here '1'"):
         rig.client.load(old)
@@ -501,7 +502,7 @@ def test_law_10_a_program_of_another_version_is_refused_with_the_reason(rig):
 
 def test_law_10_a_program_of_another_backend_is_refused(rig):
     other = Rig("sync" if rig.kind != "sync" else "eager")
-    foreign = Executable(program(other.backend), NoConstants())
+    foreign = CompiledProgram(program(other.backend), NoConstants())
     assert rig.client.check(foreign.header) is Compatibility.NOT_APPLICABLE
     with pytest.raises(IncompatibleProgram, match="compiled by backend fake-"):
         rig.client.load(foreign)

@@ -34,10 +34,10 @@ def use(backend, method):
 
 
 def program_of(backend):
-    from accelsdk.runtime.executable import Executable
+    from accelsdk.runtime.program import CompiledProgram
     from tests.runtime.fakes import NoConstants, program
 
-    return Executable(program(backend), NoConstants())
+    return CompiledProgram(program(backend), NoConstants())
 
 
 METHODS = ["targets", "enumerate_devices", "supports", "compile", "claim", "check", "open"]
