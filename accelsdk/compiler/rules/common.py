@@ -97,8 +97,8 @@ def integer(node: Node, name: str, default: int) -> int:
 
 
 def real(node: Node, name: str, default: float) -> float:
-    """Returns a float attribute."""
-    value = node.attributes.get(name, default)
+    """Returns a float attribute; like all of ONNX's, the default is a float32 number."""
+    value = node.attributes.get(name, float(np.float32(default)))
     if not isinstance(value, (int, float)):
         refuse(node, f"attribute {name!r} is {value!r} instead of a number")
     return float(value)

@@ -15,6 +15,7 @@ from accelsdk.compiler.rules.common import (
     required,
     rule,
 )
+from accelsdk.formats import FLOAT32, FLOAT64
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
@@ -26,7 +27,15 @@ def _batch(b: Builder, node: Node) -> Sequence[Value | None]:
     only_result(node)
     # Before opset 14 `momentum` alone did not mean training; it has no use in inference.
     epsilon = real(node, "epsilon", 1e-5)
-    return [b.op("BatchNormalization", *node.inputs, epsilon=epsilon)]
+    operands = [required(node, index) for index in range(5)]
+    kind = operands[0].format
+    if all(value.format is kind for value in operands):
+        return [b.op("BatchNormalization", *operands, epsilon=epsilon)]
+    # From opset 15 on, statistics may be wider than the operand: computed in the widest.
+    wide = FLOAT64 if any(value.format is FLOAT64 for value in operands) else FLOAT32
+    cast = [v if v.format is wide else b.op("Cast", v, to=wide.name) for v in operands]
+    y = b.op("BatchNormalization", *cast, epsilon=epsilon)
+    return [y if kind is wide else b.op("Cast", y, to=kind.name)]
 
 
 def _layer(b: Builder, node: Node) -> Sequence[Value | None]:
@@ -67,16 +76,17 @@ def _lp(b: Builder, node: Node) -> Sequence[Value | None]:
 def _lrn(b: Builder, node: Node) -> Sequence[Value | None]:
     """X / (bias + alpha/size * sum of x^2 over `size` neighbouring channels)^beta."""
     x, size = required(node, 0), integer(node, "size", 0)
-    if x.type.rank < 3 or not 1 <= size <= 2 * x.shape[1] + 1:
+    if x.type.rank < 3 or size < 1:
         refuse(node, f"size {size} or operand {x.shape} is not valid")
     rank, channels = x.type.rank, x.shape[1]
-    before = (size - 1) // 2
+    # Neighbours beyond the first and the last channel add nothing.
+    before, after = (min(n, max(channels - 1, 0)) for n in ((size - 1) // 2, size // 2))
     pads = [0] * (2 * rank)
-    pads[1], pads[1 + rank] = before, size - 1 - before
+    pads[1], pads[1 + rank] = before, after
     padded = b.op("Pad", b.op("Mul", x, x), pads=tuple(pads))
     parts = [
         b.op("Slice", padded, starts=(i,), ends=(i + channels,), axes=(1,), steps=(1,))
-        for i in range(size)
+        for i in range(before + 1 + after)
     ]
     total = functools.reduce(lambda a, c: b.op("Add", a, c), parts)
     ratio = real(node, "alpha", 1e-4) / size
