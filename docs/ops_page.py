@@ -21,7 +21,9 @@ from the table by `python -m docs.ops_page`.
 An op named as in ONNX means what ONNX (opsets 21 to 23) means, with the same attribute names.
 What ONNX takes as constant tensors are attributes here (shape, axes, pads, ...); nothing is left
 to inference: pads, strides and permutations are always given. Operands of one op have one format
-unless the row says otherwise. `?` marks what may be left out, `*` what may repeat.
+unless the row says otherwise. `?` marks what may be left out, `*` what may repeat, `~` a result
+whose size depends on the data: its type is a bound, and only an output of the graph can be such
+a value.
 
 **Numerics** says how two right implementations may differ: *exact* and *rounded* not at all,
 *function* by a number of ULP, *contraction* and *reduction* by the order of their sums,
@@ -54,7 +56,7 @@ def _section(row: OpDef) -> str:
 
 def _part(part: Operand | Result) -> str:
     mark = "*" if part.variadic else "?" if part.optional else ""
-    return part.name + mark
+    return part.name + mark + ("~" if isinstance(part, Result) and part.bounded else "")
 
 
 def _attribute(definition: AttributeDef) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from accelsdk.backend.info import BackendInfo, Options, OptionValue, Target
 from accelsdk.graph.graph import Constant as GraphConstant
 from accelsdk.graph.graph import Graph
+from accelsdk.graph.ops import bounded
 from accelsdk.graph.serialize import digest
 from accelsdk.graph.types import Shape, TensorType
 
@@ -97,7 +98,11 @@ class ProgramHeader:
         aliases: tuple[tuple[int, int], ...] = (),
         workspace: int = 0,
     ) -> ProgramHeader:
-        """Returns the header of ``graph`` compiled for ``target``, all tensors dense."""
+        """Returns the header of ``graph`` compiled for ``target``, all tensors dense.
+
+        Outputs of data-dependent size are marked as bounded.
+        """
+        by_data = frozenset[str]().union(*map(bounded, graph.nodes))
         return cls(
             backend=info.name,
             backend_version=info.version,
@@ -106,7 +111,10 @@ class ProgramHeader:
             target_options=target.options,
             graph_digest=digest(graph),
             inputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.inputs),
-            outputs=tuple(TensorSpec(name=v.name, type=v.type) for v in graph.outputs),
+            outputs=tuple(
+                TensorSpec(name=v.name, type=v.type, bounded=v.name in by_data)
+                for v in graph.outputs
+            ),
             aliases=aliases,
             workspace=workspace,
         )

@@ -3,7 +3,8 @@
 One rule decides what is folded, so that quantised weights stay quantised: results may not
 take more bytes than the constants they come from, unless they are small. Cast(int8 weights)
 to float32, Dequantize of weights and Expand are thus left for execution; Transpose of int8
-weights, shape arithmetic and small tables are folded.
+weights, shape arithmetic and small tables are folded. Results of data-dependent size are folded
+whatever they take: once they are constant, all that reads them is static.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from accelsdk.graph.graph import Constant, Graph
+from accelsdk.graph.ops import bounded
 from accelsdk.kernels.api import evaluate
 
 #: Results of up to this many bytes are folded whatever they come from.
@@ -31,12 +33,14 @@ def fold(graph: Graph) -> Mapping[str, Constant] | None:
     """Computes a graph whose inputs are all constant, if that is worth it.
 
     Returns:
-        A constant for each output, by name; None if an operand is not constant, or if it is
-        not worth folding.
+        A constant for each output, by name, of its real shape; None if an operand is not
+        constant, or if it is not worth folding.
     """
-    if graph.inputs or not worth_folding(
-        graph.constants, sum(value.type.nbytes for value in graph.outputs)
-    ):
+    if graph.inputs:
+        return None
+    by_data = frozenset[str]().union(*map(bounded, graph.nodes))
+    nbytes = sum(v.type.nbytes for v in graph.outputs if v.name not in by_data)
+    if not worth_folding(graph.constants, nbytes):
         return None
     results = evaluate(graph, {})
     return {

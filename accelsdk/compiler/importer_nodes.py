@@ -22,6 +22,7 @@ from accelsdk.compiler.importer_tensors import Origin, attributes_of, tensor_con
 from accelsdk.errors import GraphError, ModelError, UnsupportedGraph
 from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import ONNX, Constant, Graph, Node
+from accelsdk.graph.ops import bounded
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import TensorType, Value
 
@@ -75,6 +76,7 @@ class Walker:
         self.origin = origin
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
+        self.bounded: set[str] = set()
         self._values: set[str] = set()
         self._nodes: set[str] = set()
 
@@ -214,6 +216,8 @@ class Walker:
         candidates = self.rules.get((domain, proto.op_type))
         if not candidates:
             return None
+        if proto.op_type != "Identity":
+            self._check_sizes(proto, name, inputs)
         stems = [f"{place.prefix}{item}" if item else None for item in proto.output]
         node = Node(
             op=proto.op_type,
@@ -250,11 +254,31 @@ class Walker:
             for result, stem in zip(results, stems, strict=False)
         )
         self.nodes.append(replace(node, outputs=outputs))
+        by_data = self.bounded.union(*map(bounded, graph.nodes))
+        self.bounded.update(
+            value.name
+            for value, result in zip(outputs, results, strict=False)
+            if value is not None and result is not None and result.name in by_data
+        )
         return list(outputs)
+
+    def _check_sizes(
+        self, proto: onnx.NodeProto, name: str, inputs: Sequence[Value | None]
+    ) -> None:
+        """Refuses to read a value whose size depends on the data: its type is only a bound."""
+        for value in inputs:
+            if value is not None and value.name in self.bounded:
+                _unsupported(
+                    proto,
+                    name,
+                    f"the size of its operand {value.name!r} depends on the data; such a value "
+                    "can only be an output of the model",
+                )
 
     def _known(self, value: Value, known: Mapping[str, Constant], stem: str) -> Value:
         """Adds a result that turned out constant."""
-        return self.add_constant(replace(known[value.name], value=replace(value, name=stem)))
+        found = known[value.name]
+        return self.add_constant(replace(found, value=replace(found.value, name=stem)))
 
     def _function(
         self,

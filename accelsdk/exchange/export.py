@@ -17,7 +17,7 @@ from accelsdk.exchange import own, standard
 from accelsdk.exchange.emitter import DOMAIN, OPSET, Emitter, Functions
 from accelsdk.exchange.storage import onnx_type, tensor
 from accelsdk.graph.graph import CORE, ONNX, Graph, Node
-from accelsdk.graph.ops import filled, lookup
+from accelsdk.graph.ops import bounded, filled, lookup
 from accelsdk.graph.rewrite import Builder, apply, decompositions
 from accelsdk.graph.types import Value
 
@@ -168,8 +168,9 @@ def _as_result(em: Emitter, name: str, is_made: bool) -> str:
 
 
 def _model(graph: Graph, em: Emitter, functions: Functions) -> ModelProto:
+    by_data = frozenset[str]().union(*map(bounded, graph.nodes))
     outputs = [
-        _value_info(Value(name, value.type))
+        _value_info(Value(name, value.type), value.name in by_data)
         for name, value in zip(_output_names(graph), graph.outputs, strict=True)
     ]
     made = helper.make_graph(
@@ -179,7 +180,7 @@ def _model(graph: Graph, em: Emitter, functions: Functions) -> ModelProto:
         outputs,
         [tensor(c.name, c.array(), c.value.format) for c in graph.constants],
         value_info=[
-            _value_info(value)
+            _value_info(value, value.name in by_data)
             for node in graph.nodes
             for value in node.outputs
             if value is not None and value not in graph.outputs
@@ -205,5 +206,6 @@ def _model(graph: Graph, em: Emitter, functions: Functions) -> ModelProto:
     return model
 
 
-def _value_info(value: Value) -> ValueInfoProto:
-    return helper.make_tensor_value_info(value.name, onnx_type(value.format), value.shape)
+def _value_info(value: Value, sized_by_data: bool = False) -> ValueInfoProto:
+    shape = [None] * value.type.rank if sized_by_data else value.shape
+    return helper.make_tensor_value_info(value.name, onnx_type(value.format), shape)

@@ -335,7 +335,14 @@ def _identity(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     return (em.node("Identity", names[0]),)
 
 
+def _nonzero(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """The indices of a scalar: no rows, where onnxruntime gives one."""
+    found = em.node("NonZero", names[0])
+    return (em.node("Slice", found, em.ints([0]), em.ints([0]), em.ints([0])),)
+
+
 BODIES: Mapping[str, Body] = {
+    "NonZero": _nonzero,
     "Quantize": _quantize,
     "Dequantize": _dequantize,
     "Requantize": _requantize,

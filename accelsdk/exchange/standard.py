@@ -36,7 +36,7 @@ _SAME = frozenset(
         *("GatherND", "GatherElements", "ScatterElements", "ScatterND", "ArgMax", "ArgMin"),
         *("MaxPool", "AveragePool", "Softmax", "LogSoftmax", "LayerNormalization"),
         *("RMSNormalization", "BatchNormalization", "InstanceNormalization"),
-        *("GroupNormalization", "Gemm"),
+        *("GroupNormalization", "Gemm", "NonZero", "Compress", "Unique", "NonMaxSuppression"),
     )
 )
 _RECURRENT = ("LSTM", "GRU", "RNN")
@@ -63,6 +63,8 @@ def has_equivalent(node: Node) -> bool:
         case "Pad":
             # Nor does it pad scalars.
             return node.result.type.rank > 0
+        case "NonZero":
+            return node.result.shape[0] > 0
         case "MatMulInteger":
             zero = node.operand(2)
             return zero is None or zero.type.count == 1
@@ -173,6 +175,13 @@ def _dequantize(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequenc
     em.emit("DequantizeLinear", inputs, outputs, {"axis": _axis(node)}, name=node.name)
 
 
+def _suppression(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    most = _ints(node, "max_output_boxes_per_class")
+    given = _attributes(node, "max_output_boxes_per_class")
+    operands = (*inputs[:2], em.ints(most), *inputs[2:])
+    em.emit(node.op, operands, outputs, given, name=node.name)
+
+
 def _cast(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     em.emit("Cast", inputs, outputs, {"to": onnx_type(node.result.format)}, name=node.name)
 
@@ -206,4 +215,5 @@ _SPECIAL: Mapping[str, Callable[..., None]] = {
     "Dequantize": _dequantize,
     "Cast": _cast,
     "Resize": _resize,
+    "NonMaxSuppression": _suppression,
 }

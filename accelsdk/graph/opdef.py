@@ -26,6 +26,7 @@ class Family(StrEnum):
     ELEMENTWISE = "elementwise"
     REDUCTION = "reduction"
     MOVEMENT = "movement"
+    SELECTION = "selection"
     ACTIVATION = "activation"
     NORMALISATION = "normalisation"
     RECURRENT = "recurrent"
@@ -85,12 +86,18 @@ class Operand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One result of an op; ``optional`` and ``variadic`` as for `Operand`."""
+    """One result of an op; ``optional``, ``variadic`` and ``help`` as for `Operand`.
+
+    Attributes:
+        bounded: Whether its size depends on the data. Its type is then a bound: no extent of
+            what an execution makes is larger.
+    """
 
     name: str
     optional: bool = False
     variadic: bool = False
     help: str = ""
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

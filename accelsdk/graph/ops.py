@@ -25,6 +25,7 @@ from accelsdk.graph.families import (
     quantisation,
     recurrent,
     reduction,
+    selection,
 )
 from accelsdk.graph.graph import CORE, Attribute, Node
 from accelsdk.graph.opdef import (
@@ -52,6 +53,7 @@ __all__ = [
     "Result",
     "Work",
     "attribute",
+    "bounded",
     "filled",
     "infer",
     "infer_row",
@@ -67,6 +69,7 @@ _ROWS = (
     *reduction.ROWS,
     *pooling.ROWS,
     *movement.ROWS,
+    *selection.ROWS,
     *activation.ROWS,
     *normalisation.ROWS,
     *compound.ROWS,
@@ -248,6 +251,20 @@ def _check_attribute(
         raise GraphError(
             f"{place} is {value!r}; choices: {listed}", rule="attribute-choice", node=node
         )
+
+
+def bounded(node: Node, row: OpDef | None = None) -> frozenset[str]:
+    """Returns the names of the results of a node whose size depends on the data.
+
+    Args:
+        node: Of any domain; what is not in the table has none.
+        row: The node's row, if it is at hand.
+    """
+    row = row or (TABLE.get(node.op) if node.domain == CORE else None)
+    if row is None or not any(result.bounded for result in row.results):
+        return frozenset()
+    pairs = zip(node.outputs, row.results, strict=False)
+    return frozenset(v.name for v, result in pairs if v is not None and result.bounded)
 
 
 def work(node: Node) -> Work:

@@ -7,6 +7,7 @@ Each violation names its rule and, where there is one, the node:
     single-assignment   a value is made twice
     define-before-use   an operand is read before it is made, or is never made
     operand-type        an operand's type differs from the type it was made with
+    bounded-operand     an operand's size depends on the data: such a value is an output only
     output-missing      a graph output is never made
     output-type         a graph output's type differs from the type it was made with
     domain              a node's domain is not admitted at this level
@@ -18,13 +19,13 @@ Each violation names its rule and, where there is one, the node:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
 from accelsdk.errors import GraphError
 from accelsdk.graph.graph import CORE, ONNX, Graph, Node
 from accelsdk.graph.opdef import OpDef
-from accelsdk.graph.ops import TABLE, infer_row
+from accelsdk.graph.ops import TABLE, bounded, infer_row
 from accelsdk.graph.types import Value
 
 Level = Literal["core", "imported"]
@@ -35,6 +36,7 @@ def verify(
     level: Level = "core",
     composites: Iterable[OpDef] = (),
     proven: Container[Node] = (),
+    foreign: Collection[str] = (),
 ) -> None:
     """Checks every rule of the IR.
 
@@ -45,6 +47,8 @@ def verify(
         proven: Nodes (these very objects) of a graph that was verified at the same level.
             What a node computes from the types written on it is not inferred again: nodes
             are frozen. Its names and its operands' makers are checked all the same.
+        foreign: Domains, besides ai.onnx, that the level ``"imported"`` admits: those that
+            there are lowering rules for.
 
     Raises:
         GraphError: A rule is broken; names the rule and the node.
@@ -53,6 +57,7 @@ def verify(
     rows.update({(row.domain, row.name): row for row in composites})
     made = _check_sources(graph)
     seen: set[str] = set()
+    sized_by_data: set[str] = set()
     for node in graph.nodes:
         if not node.name:
             _fail("name-empty", f"a {node.op} node has no name", node)
@@ -60,9 +65,12 @@ def verify(
             _fail("name-unique", "two nodes have this name", node)
         seen.add(node.name)
         _check_operands(node, made)
+        if sized_by_data:
+            _check_bounded(node, sized_by_data)
         if node not in proven:
-            _check_node(node, rows, level)
+            _check_node(node, rows, level, foreign)
         _check_results(node, made)
+        sized_by_data |= bounded(node, rows.get((node.domain, node.op)))
     _check_outputs(graph, made)
 
 
@@ -93,12 +101,25 @@ def _check_operands(node: Node, made: Mapping[str, Value]) -> None:
             _fail("operand-type", f"{value} was made as {source.type}", node)
 
 
-def _check_node(node: Node, rows: Mapping[tuple[str, str], OpDef], level: Level) -> None:
+def _check_bounded(node: Node, sized_by_data: Collection[str]) -> None:
+    """A reader is made for one shape: it cannot tell how much of a bound holds data."""
+    for value in node.inputs:
+        if value is not None and value.name in sized_by_data:
+            text = f"the size of {value.name!r} depends on the data; nodes cannot read it"
+            _fail("bounded-operand", text, node)
+
+
+def _check_node(
+    node: Node,
+    rows: Mapping[tuple[str, str], OpDef],
+    level: Level,
+    foreign: Collection[str],
+) -> None:
     for name, item in node.attributes.items():
         items = item if isinstance(item, tuple) else (item,)
         if not all(isinstance(part, (bool, int, float, str)) for part in items):
             _fail("attribute-frozen", f"{name} is {type(item).__name__} {item!r}", node)
-    if node.domain == ONNX and level == "imported":
+    if level == "imported" and (node.domain == ONNX or node.domain in foreign):
         return
     row = rows.get((node.domain, node.op))
     if row is None:

@@ -31,12 +31,13 @@ from accelsdk.kernels import (
     recurrent,
     reduction,
     resize,
+    selection,
 )
 from accelsdk.kernels.kernel import Binder, Kernel
 
 _MODULES = (
     *(elementwise, matmul, conv, pool, reduction, movement, gather, resize, quantization),
-    *(embedding, activation, normalization, attention, recurrent),
+    *(embedding, activation, normalization, attention, recurrent, selection),
 )
 
 #: What binds the nodes of each core op.
@@ -53,7 +54,8 @@ def bind(node: Node) -> Kernel:
 
     Returns:
         A pure function of one array (or None) per operand. It returns one array per result,
-        of exactly the declared dtype and shape, possibly views of operands.
+        of exactly the declared dtype and shape, possibly views of operands. A bounded result
+        has its real shape, which the declared one bounds.
 
     Raises:
         Unimplemented: There is no kernel for the op.
@@ -79,7 +81,8 @@ def evaluate(graph: Graph, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
         feeds: One array per input, by name, of the input's dtype and shape.
 
     Returns:
-        One array per output, by name; they may be views of feeds and constants.
+        One array per output, by name; they may be views of feeds and constants. A bounded
+        output has its real shape.
 
     Raises:
         InvalidArgument: A feed is missing, or differs from the input in dtype or shape.

@@ -152,13 +152,17 @@ class ClientSubject:
                 loaded.execute(views[:count], views[count:], _BLOCKING)
                 after = bytearray(size)
                 arena.copy_to_host(after)
+                results = [
+                    _Place(TensorType(view.format, view.valid_shape), view.offset)
+                    for view in views[count:]
+                ]
             finally:
                 for view in views:
                     view.delete()
         _check_guards(image, after, places[count:])
         return tuple(
             unpack(memoryview(after)[place.offset : place.end], place.type.format, place.type.shape)
-            for place in places[count:]
+            for place in results
         )
 
     def _layout(self, types: list[TensorType]) -> tuple[list[_Place], int]:

@@ -15,8 +15,9 @@ from accelsdk import formats as f
 from accelsdk.formats import FORMATS
 from accelsdk.graph.families import sets
 from accelsdk.graph.graph import Graph
-from accelsdk.graph.ops import TABLE
+from accelsdk.graph.ops import TABLE, bounded
 from accelsdk.graph.types import Value
+from tests.graph.recipes_bounded import compress, nonzero, suppression, unique
 from tests.graph.recipes_compute import (
     arg,
     axis_of,
@@ -127,6 +128,10 @@ RECIPES: dict[str, Recipe] = {
     "Expand": expand,
     "Tile": tile,
     "Resize": resize,
+    "NonZero": nonzero,
+    "Compress": compress,
+    "Unique": unique,
+    "NonMaxSuppression": suppression,
     "PRelu": one_way((*sets.FLOATS, *sets.SIGNED)),
     "Clip": clip,
     **{name: axis_of(sets.FLOATS) for name in ("Softmax", "LogSoftmax")},
@@ -150,7 +155,9 @@ def add_node(source: Source, op: str) -> tuple[Value, ...]:
     operands, attributes, outputs = RECIPES[op](source)
     made = source.builder.op(op, *operands, outputs=outputs, **attributes)
     results = made if isinstance(made, tuple) else (made,)
-    source.pool.extend(results)
+    # Nothing may read a value whose size depends on the data.
+    unreadable = bounded(source.builder.nodes[-1])
+    source.pool.extend(value for value in results if value.name not in unreadable)
     return results
 
 

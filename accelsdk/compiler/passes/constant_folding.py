@@ -10,13 +10,15 @@ from dataclasses import replace
 from accelsdk.compiler.evaluate import fold
 from accelsdk.compiler.passes.manager import Pass
 from accelsdk.graph.graph import CORE, Constant, Graph, Node
+from accelsdk.graph.ops import bounded
 
 
 def _run(graph: Graph) -> Graph:
     known = dict(graph.constant_by_name)
     nodes: list[Node] = []
     for node in graph.nodes:
-        made = _folded(node, known) if node.domain == CORE else None
+        # A result of data-dependent size is an output, whose type must stay its bound.
+        made = _folded(node, known) if node.domain == CORE and not bounded(node) else None
         if made is None:
             nodes.append(node)
         else:

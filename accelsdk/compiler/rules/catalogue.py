@@ -6,6 +6,7 @@ from accelsdk.compiler.rules import (
     attention,
     audio,
     bits,
+    bounded,
     cast,
     clip,
     concat_split,
@@ -54,7 +55,7 @@ from accelsdk.graph.rewrite import LoweringRule
 _MODULES = (
     *(attention, cast, clip, concat_split, conv, direct, einsum, expand_tile, fill, identity),
     *(normalization, pad, pool, qlinear, quantize, recurrent, reduce, reshape, resize, search),
-    *(bits, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
+    *(bits, bounded, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
     *(audio, determinant, dft),
     *(select, shape_of, slice, space_depth, transpose, variadic),
     *(

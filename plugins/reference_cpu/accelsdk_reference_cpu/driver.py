@@ -19,6 +19,7 @@ from accelsdk.backend.optional import NodeTime, Profile
 from accelsdk.backend.program import PackedConstant, Program
 from accelsdk.errors import OutOfMemory
 from accelsdk.graph.graph import Node
+from accelsdk.graph.ops import bounded
 from accelsdk.graph.serialize import parse_structure
 from accelsdk.graph.types import Shape, TensorType
 from accelsdk.kernels.api import bind
@@ -49,12 +50,17 @@ class CpuLoaded:
     slots: Slots
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    bounded: frozenset[int]  # slots of outputs whose size depends on the data
     constants: Mapping[object, Array]  # by digest, or by what computed them from constants
 
 
 @dataclass(slots=True)
 class CpuBound(Bound):
-    """A loaded program with views of its arguments; packed formats are converted each run."""
+    """A loaded program with views of its arguments.
+
+    Packed formats are converted in each run. So are outputs of data-dependent size, which fill
+    the first bytes of their bound.
+    """
 
     slots: Slots
     packed_inputs: tuple[tuple[int, Array, TensorType], ...]
@@ -159,6 +165,7 @@ class CpuDriver(Driver):
             slots=slots,
             inputs=tuple(number[v.name] for v in graph.inputs),
             outputs=tuple(number[v.name] for v in graph.outputs),
+            bounded=frozenset(number[name] for node in graph.nodes for name in bounded(node)),
             constants=kept,
         )
 
@@ -207,7 +214,7 @@ class CpuDriver(Driver):
                 slots[slot] = from_bytes(_bytes(view), kind.format, kind.shape)
         for slot, view in zip(loaded.outputs, outputs, strict=True):
             kind = _type(view)
-            if kind.format.bits < 8:
+            if kind.format.bits < 8 or slot in loaded.bounded:
                 packs.append((slot, _bytes(view), kind))
             else:
                 writes.append((slot, from_bytes(_bytes(view), kind.format, kind.shape)))
@@ -229,16 +236,15 @@ class CpuDriver(Driver):
 
     def execute_bound(self, bound: CpuBound) -> Sequence[Shape] | None:  # type: ignore[override] # what bind made
         """Runs a bound program once."""
-        self._quiet.run(_run, bound, None)
-        return None
+        return self._quiet.run(_run, bound, None)
 
     def execute_profiled(
         self, loaded: CpuLoaded, inputs: Sequence[View], outputs: Sequence[View]
     ) -> tuple[Sequence[Shape] | None, Profile]:
         """Runs a program once, and says when each node ran."""
         times: list[NodeTime] = []
-        self._quiet.run(_run, self.bind(loaded, inputs, outputs), times)
-        return None, tuple(times)
+        shapes = self._quiet.run(_run, self.bind(loaded, inputs, outputs), times)
+        return shapes, tuple(times)
 
     def close(self) -> None:
         """Nothing to give back: memory goes with the handles."""
@@ -274,7 +280,8 @@ def _steps(
         )
 
 
-def _run(bound: CpuBound, times: list[NodeTime] | None) -> None:
+def _run(bound: CpuBound, times: list[NodeTime] | None) -> Sequence[Shape] | None:
+    """Runs the nodes; returns real shapes of the outputs if one depends on the data."""
     slots = bound.slots.copy()
     for slot, packed, kind in bound.packed_inputs:
         slots[slot] = from_bytes(packed, kind.format, kind.shape)
@@ -296,4 +303,7 @@ def _run(bound: CpuBound, times: list[NodeTime] | None) -> None:
     for slot, target in bound.targets:
         np.copyto(target, slots[slot])
     for slot, packed, kind in bound.packed_targets:
-        packed[:] = np.frombuffer(to_bytes(slots[slot], kind.format), np.uint8)
+        data = np.frombuffer(to_bytes(slots[slot], kind.format), np.uint8)
+        packed[: data.size] = data
+    loaded: CpuLoaded = bound.loaded
+    return [slots[slot].shape for slot in loaded.outputs] if loaded.bounded else None

@@ -228,6 +228,7 @@ class Card:
                     started=batch.started or now,
                     finished=now,
                     profile=batch.profile,
+                    shapes=batch.shapes,
                 )
             )
         self.host.complete(batch)
@@ -325,7 +326,7 @@ class Card:
     def _apply(self, batch: Batch, command: Command, started: int) -> None:
         match command:
             case Execute(loaded, inputs, outputs, profile):
-                loaded.run(inputs, outputs)
+                batch.shapes = loaded.run(inputs, outputs)
                 if profile:
                     begin = started + self.profile.launch_ns
                     batch.profile += loaded.profile(begin, self._slowdown)

@@ -123,15 +123,14 @@ class SimDriver(Driver):
         self, loaded: LoadedProgram, inputs: Sequence[View], outputs: Sequence[View]
     ) -> Sequence[Shape] | None:
         """See `Driver.execute`."""
-        self._run(Execute(loaded, tuple(inputs), tuple(outputs)))
-        return None
+        return self._run(Execute(loaded, tuple(inputs), tuple(outputs))).shapes
 
     def execute_profiled(
         self, loaded: LoadedProgram, inputs: Sequence[View], outputs: Sequence[View]
     ) -> tuple[Sequence[Shape] | None, Profile]:
         """Runs a program once and says when each node ran, in virtual time."""
         batch = self._run(Execute(loaded, tuple(inputs), tuple(outputs), profile=True))
-        return None, batch.profile
+        return batch.shapes, batch.profile
 
     # -- queues --------------------------------------------------------------------------
 

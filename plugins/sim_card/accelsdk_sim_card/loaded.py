@@ -14,7 +14,7 @@ from accelsdk.backend.optional import NodeTime, Profile
 from accelsdk.backend.program import PackedConstant, Program
 from accelsdk.errors import AccelError, DataLoss, FailedPrecondition
 from accelsdk.graph.graph import Graph, Node
-from accelsdk.graph.types import TensorType
+from accelsdk.graph.types import Shape, TensorType
 from accelsdk.numerics import codec
 from accelsdk_sim_card.cost import graph_cost
 
@@ -125,6 +125,7 @@ class LoadedProgram:
                 self._steps.append(step)
         self._inputs = [(slot[v.name], Reader(v.type)) for v in graph.inputs]
         self._outputs = [(slot[v.name], Reader(v.type)) for v in graph.outputs]
+        self._sized_by_data = any(spec.bounded for spec in self._header.outputs)
 
     def unload(self) -> None:
         """Releases constants and workspace, unless a reset has done so already."""
@@ -140,8 +141,11 @@ class LoadedProgram:
 
     # -- running -------------------------------------------------------------------------
 
-    def run(self, inputs: Sequence[View], outputs: Sequence[View]) -> None:
+    def run(self, inputs: Sequence[View], outputs: Sequence[View]) -> tuple[Shape, ...] | None:
         """Computes the program from device memory to device memory.
+
+        Returns:
+            Real shapes of the outputs, if the size of one depends on the data.
 
         Raises:
             FailedPrecondition: It was unloaded, or the card was reset since.
@@ -164,6 +168,7 @@ class LoadedProgram:
         results = self._results(slots, len(outputs) > 1 and _overlap(inputs, outputs))
         for view, array, (_, reader) in zip(outputs, results, self._outputs, strict=True):
             reader.write(memory.range(view), array)
+        return tuple(array.shape for array in results) if self._sized_by_data else None
 
     def _compute(self, steps: Sequence[Step], slots: list[Array | None]) -> None:
         for node, kernel, operands, results, dropped in steps:
@@ -251,11 +256,14 @@ class Reader:
         return array if array.flags.aligned else array.copy()
 
     def write(self, data: NDArray[np.uint8], array: Array) -> None:
-        """Stores elements."""
-        if self._plain:
+        """Stores elements; an array smaller than the type fills the first bytes."""
+        if not self._plain:
+            packed = codec.pack(array, self._format)
+            data[: packed.size] = packed
+        elif array.shape == self._shape:
             data.view(self._dtype).reshape(self._shape)[...] = array
         else:
-            data[:] = codec.pack(array, self._format)
+            data.view(self._dtype)[: array.size] = array.reshape(-1)
 
 
 def _wrong_length(name: str, nbytes: int, device: str) -> DataLoss:

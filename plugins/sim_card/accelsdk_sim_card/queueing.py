@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from accelsdk.backend.optional import Command, Engine, Profile, QueueInfo
 from accelsdk.errors import AccelError
+from accelsdk.graph.types import Shape
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.card import Card
@@ -40,6 +41,7 @@ class Batch:
     done: bool = False
     error: AccelError | None = None
     profile: Profile = ()
+    shapes: tuple[Shape, ...] | None = None
 
 
 class Engines:

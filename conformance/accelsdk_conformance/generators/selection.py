@@ -1,0 +1,176 @@
+"""Ops whose results are as large as the data says: the size is part of what must be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.formats import BOOL, FLOAT32, INT64, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
+from accelsdk_conformance.problem import Context, Expected, Problem, always, expect_exact
+
+_SHAPES: Mapping[str, tuple[int, ...]] = {
+    "vector": (67,),
+    "matrix": (7, 13),
+    "cube": (3, 5, 4),
+    "scalar": (),
+    "empty": (3, 0, 2),
+}
+#: How often an element is not 0, or a slice is kept.
+_DENSITY: Mapping[str, float] = {"none": 0.0, "few": 0.1, "half": 0.5, "all": 1.0}
+
+
+def nonzero(case: Case, context: Context) -> Problem:
+    """NonZero of none, some and all elements; -0 is 0, NaN and subnormals are not."""
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    shape = _SHAPES[str(case.parameters["shape"])]
+    taken = rng.random(shape) < _DENSITY[str(case.parameters["density"])]
+    x = _spiced(taken, fmt, rng)
+    rows = [index for index in np.ndindex(*shape) if taken[index]]
+    found = np.array(rows, np.int64).reshape(len(rows), len(shape)).T
+    expected = expect_exact(from_integers(found, INT64))
+    return Problem(op=case.op, operands=(x,), oracle=always(expected))
+
+
+def _spiced(taken: NDArray[np.bool_], fmt: Format, rng: np.random.Generator) -> Tensor:
+    """Returns values that are 0 just where nothing is taken."""
+    if fmt == BOOL:
+        return from_integers(taken.astype(np.int64), fmt)
+    if not fmt.is_float:
+        return from_integers(taken * rng.integers(1, 100, taken.shape), fmt)
+    some = np.array([1.0, -2.5, np.nan, np.inf, -np.inf, fmt.smallest_subnormal, -fmt.max])
+    zeros = np.where(rng.random(taken.shape) < 0.5, 0.0, -0.0)
+    return represent(np.where(taken, rng.choice(some, taken.shape), zeros), fmt)
+
+
+def compress(case: Case, context: Context) -> Problem:
+    """Compress along every axis, by conditions as long as the axis and shorter."""
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    axis, short = int(case.parameters["axis"]), int(case.parameters["short"])
+    x = data.ramp(fmt, (5, 9, 6))
+    kept = rng.random(x.shape[axis] - short) < _DENSITY[str(case.parameters["density"])]
+    slices = [index for index, keep in enumerate(kept) if keep]
+    expected = expect_exact(Tensor(fmt, x.codes.take(slices, axis=axis)))
+    condition = from_integers(kept.astype(np.int64), BOOL)
+    return Problem(
+        op=case.op,
+        operands=(x, condition),
+        attributes={"axis": axis},
+        oracle=always(expected),
+    )
+
+
+def unique(case: Case, context: Context) -> Problem:
+    """Unique slices along an axis, sorted and not: few values, so that many are equal."""
+    fmt = data.format_of(case, 0)
+    axis, ascending = int(case.parameters["axis"]), int(case.parameters["sorted"])
+    x = _repeating(case, fmt, data.rng(case, context), axis)
+    values = np.moveaxis(x.values, axis, 0).reshape(x.shape[axis], -1)
+    keys = [tuple(_order(float(item)) for item in row) for row in values]
+    first: dict[tuple[tuple[int, float], ...], int] = {}
+    for position, key in enumerate(keys):
+        first.setdefault(key, position)
+    distinct = sorted(first) if ascending else list(first)
+    indices = np.array([first[key] for key in distinct], np.int64)
+    inverse = np.array([distinct.index(key) for key in keys], np.int64)
+    counts = np.array([keys.count(key) for key in distinct], np.int64)
+    expected: list[Expected] = [expect_exact(Tensor(fmt, x.codes.take(indices, axis=axis)))]
+    expected += [expect_exact(from_integers(a, INT64)) for a in (indices, inverse, counts)]
+    return Problem(
+        op=case.op,
+        operands=(x,),
+        attributes={"axis": axis, "sorted": ascending},
+        outputs=4,
+        oracle=always(*expected),
+    )
+
+
+def _repeating(case: Case, fmt: Format, rng: np.random.Generator, axis: int) -> Tensor:
+    """Returns a vector, or a matrix of few different slices, with what is hard to compare."""
+    ranks = {1: (41,), 2: (14, 3) if axis == 0 else (3, 14)}
+    shape = ranks[int(case.parameters["rank"])]
+    whole = rng.integers(0, 2 if fmt == BOOL or len(shape) > 1 else 9, shape)
+    if not fmt.is_float:
+        return from_integers(whole, fmt)
+    values = whole - (1.0 if len(shape) > 1 else 4.0)
+    if case.parameters.get("special"):
+        values[rng.random(shape) < 0.2] = np.nan
+        values[rng.random(shape) < 0.2] = -0.0
+        values[rng.random(shape) < 0.2] = np.inf
+    return represent(values, fmt)
+
+
+def _order(value: float) -> tuple[int, float]:
+    """A key that puts NaN last and makes all NaN, and both zeros, equal."""
+    return (1, 0.0) if np.isnan(value) else (0, value + 0.0)
+
+
+# -- NonMaxSuppression -------------------------------------------------------------------------
+
+_Box = tuple[int, int, int, int]
+
+
+def suppress(case: Case, context: Context) -> Problem:
+    """NonMaxSuppression of boxes on a grid of whole numbers, with ties among the scores.
+
+    Areas are small whole numbers and the threshold is dyadic: a quotient of areas that differs
+    from it does so by far more than a rounding.
+    """
+    rng = data.rng(case, context)
+    batches, classes, count = 2, 3, int(case.parameters["boxes"])
+    most, centred = int(case.parameters["most"]), int(case.parameters["center_point_box"])
+    limit, least = float(case.parameters["iou"]), float(case.parameters["score"])
+    low = rng.integers(0, 12, (batches, count, 2)) * 2
+    size = rng.integers(0, 7, (batches, count, 2)) * 2  # one in seven has no area
+    scores = rng.integers(0, 9, (batches, classes, count)) / 8
+    boxes = np.concatenate([low, low + size], axis=-1)
+    rows = [
+        (batch, label, box)
+        for batch in range(batches)
+        for label in range(classes)
+        for box in _kept(boxes[batch].tolist(), scores[batch, label].tolist(), limit, least, most)
+    ]
+    if centred:
+        given = np.concatenate([low + size / 2, size.astype(np.float64)], axis=-1)
+    else:
+        turned = rng.random((batches, count, 1)) < 0.5  # any two opposite corners will do
+        given = np.where(turned, np.roll(boxes, 2, axis=-1), boxes).astype(np.float64)
+    attributes: dict[str, Any] = {"max_output_boxes_per_class": most, "center_point_box": centred}
+    found = np.array(rows, np.int64).reshape(-1, 3)
+    return Problem(
+        op=case.op,
+        operands=(
+            represent(given, FLOAT32),
+            represent(scores, FLOAT32),
+            data.scalar(limit),
+            data.scalar(least),
+        ),
+        attributes=attributes,
+        oracle=always(expect_exact(from_integers(found, INT64))),
+    )
+
+
+def _kept(
+    boxes: list[_Box], scores: list[float], limit: float, least: float, most: int
+) -> list[int]:
+    left = sorted((-score, box) for box, score in enumerate(scores) if score > least)
+    kept: list[int] = []
+    for _, box in left:
+        if len(kept) < most and all(_iou(boxes[box], boxes[k]) <= limit for k in kept):
+            kept.append(box)
+    return kept
+
+
+def _iou(a: _Box, b: _Box) -> Fraction:
+    sides = [max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
+    shared = sides[0] * sides[1]
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared
+    return Fraction(shared, both) if both else Fraction(0)
