@@ -26,8 +26,10 @@ from accelsdk.compiler.rules import (
     microsoft_elementwise,
     microsoft_fused,
     microsoft_group_attention,
+    microsoft_lstm,
     microsoft_matmul,
     microsoft_norm,
+    microsoft_other,
     microsoft_rotary,
     microsoft_window,
     normalization,
@@ -66,8 +68,8 @@ _MODULES = (
         microsoft_window,
     ),
     *(microsoft_attention, microsoft_blocked, microsoft_elementwise, microsoft_fused),
-    *(microsoft_group_attention, microsoft_matmul, microsoft_norm, microsoft_rotary),
-    *(microsoft_window,),
+    *(microsoft_group_attention, microsoft_lstm, microsoft_matmul, microsoft_norm),
+    *(microsoft_other, microsoft_rotary, microsoft_window),
 )
 
 RULES: tuple[LoweringRule, ...] = tuple(rule for module in _MODULES for rule in module.RULES)
