@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from accelsdk.backend.backend import EMULATED, NATIVE, Backend, Refusal, Support, refuse
+from accelsdk.backend.backend import (
+    EMULATED,
+    NATIVE,
+    Backend,
+    Claim,
+    Refusal,
+    Support,
+    refuse,
+)
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.backend.driver import Driver
 from accelsdk.backend.info import (
@@ -28,7 +36,7 @@ from accelsdk.graph.graph import CORE, Graph, Node
 from accelsdk.graph.ops import TABLE
 from accelsdk.graph.types import TensorType
 from accelsdk.kernels import api as kernels
-from accelsdk_sim_card import arithmetic, datasheet, settings
+from accelsdk_sim_card import arithmetic, claims, datasheet, settings
 from accelsdk_sim_card.arithmetic import preset_of
 from accelsdk_sim_card.card import pci_address
 from accelsdk_sim_card.driver import SimDriver
@@ -100,6 +108,18 @@ class SimCard(Backend):
         if any(value is not None and value.format is FLOAT64 for value in values):
             return EMULATED
         return NATIVE
+
+    def claim(self, graph: Graph, target: Target) -> Sequence[Claim]:
+        """Returns contractions with what is fused into them, and every other node by itself."""
+        verdicts = {node.name: self.supports(graph, node, target) for node in graph.nodes}
+        fused = claims.regions(graph, lambda n: verdicts[n.name] == NATIVE, target.roofline)
+        taken = {name for claim in fused for name in claim.nodes}
+        alone = [
+            Claim(nodes=(node.name,), support=verdicts[node.name], name=node.op)
+            for node in graph.nodes
+            if node.name not in taken and verdicts[node.name]
+        ]
+        return [*fused, *alone]
 
     def datasheet(self, target: Target) -> NumericsDatasheet:
         """Returns what the sound arithmetic of the target's preset is; defects lie."""
