@@ -60,7 +60,8 @@ def _along(x: NDArray[Any], axis: int, window: Window, ufunc: np.ufunc) -> NDArr
     if taps == 1:
         return views[0]
     if window.results[axis] == 1 and window.dilations[axis] == 1:
-        return np.asarray(ufunc.reduce(x, axis=axis + 2, keepdims=True))
+        only = x[(*before, slice(0, taps))]  # a long stride leaves items after the one window
+        return np.asarray(ufunc.reduce(only, axis=axis + 2, keepdims=True))
     found = ufunc(views[0], views[1])
     for view in views[2:]:
         ufunc(found, view, out=found)

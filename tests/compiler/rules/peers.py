@@ -251,7 +251,7 @@ def agree(found: np.ndarray, expected: np.ndarray | Inexact, case: Case) -> None
     """Asserts that a result is what it should be; an array, to the bit."""
     if isinstance(expected, Inexact):
         dtype = np.dtype(case.result or case.operands[0].dtype)
-        assert (found.dtype, found.shape) == (dtype, expected.shape)
+        assert (found.dtype, found.shape) == (dtype, expected.shape), (found, expected.shape)
         fmt: Format = from_dtype(dtype)
         # Where the value is infinite or NaN there is nothing to be near to.
         error = np.where(np.isfinite(expected.value), expected.error, 0.0)
