@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
-from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
 from accelsdk.compiler.passes.cse import CSE
 from accelsdk.compiler.passes.dead_code import DEAD_CODE
+from accelsdk.compiler.passes.fold_affine import FOLD_AFFINE
 from accelsdk.compiler.passes.gather_early import GATHER_EARLY
 from accelsdk.compiler.passes.manager import Pass, run_passes
 from accelsdk.compiler.passes.no_ops import NO_OPS
@@ -21,7 +21,7 @@ from accelsdk.graph.rewrite import Builder, remove_dead
 from accelsdk.graph.verify import verify
 from accelsdk.kernels.api import evaluate
 
-ALL = (DEAD_CODE, CONSTANT_FOLDING, CSE, NO_OPS, CONV_AFFINE, GATHER_EARLY, SCALE_LATE)
+ALL = (DEAD_CODE, CONSTANT_FOLDING, CSE, NO_OPS, FOLD_AFFINE, GATHER_EARLY, SCALE_LATE)
 
 
 def ops(graph: Graph) -> list[str]:
@@ -150,7 +150,7 @@ def test_batch_normalisation_and_affines_fold_into_conv(bias):
     v = b.op("Mul", constant(4, 1, 1), v)
     v = b.op("Add", v, constant(1, 4, 1, 1))
     y = b.op("Div", v, b.scalar(3.0, FLOAT32))
-    after = check(b.graph([x], [y]), CONV_AFFINE)
+    after = check(b.graph([x], [y]), FOLD_AFFINE)
     assert ops(after) == ["Conv"]
     assert len(after.nodes[0].origin) == 5
 
@@ -161,7 +161,7 @@ def test_conv_with_other_readers_is_left_alone():
     w = b.constant(np.ones((1, 1, 1), np.float32), name="w")
     v = b.op("Conv", x, w, strides=(1,), pads=(0, 0), dilations=(1,))
     y = b.op("Mul", v, b.scalar(2.0, FLOAT32))
-    assert ops(check(b.graph([x], [y, v]), CONV_AFFINE)) == ["Conv", "Mul"]
+    assert ops(check(b.graph([x], [y, v]), FOLD_AFFINE)) == ["Conv", "Mul"]
 
 
 def test_an_affine_over_positions_is_left_alone():
@@ -170,7 +170,7 @@ def test_an_affine_over_positions_is_left_alone():
     w = b.constant(np.ones((4, 4, 1), np.float32), name="w")
     v = b.op("Conv", x, w, strides=(1,), pads=(0, 0), dilations=(1,))
     y = b.op("Mul", v, b.constant(np.arange(4, dtype=np.float32)))
-    assert ops(check(b.graph([x], [y]), CONV_AFFINE)) == ["Conv", "Mul"]
+    assert ops(check(b.graph([x], [y]), FOLD_AFFINE)) == ["Conv", "Mul"]
 
 
 @pytest.mark.parametrize("scale", [(), (50, 1), (8,), (1, 8)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from accelsdk.compiler.passes.clamps import CLAMPS
 from accelsdk.compiler.passes.codes_back import CODES_BACK
 from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
-from accelsdk.compiler.passes.conv_affine import CONV_AFFINE
+from accelsdk.compiler.passes.constants_late import CONSTANTS_LATE
 from accelsdk.compiler.passes.cse import CSE
 from accelsdk.compiler.passes.dead_code import DEAD_CODE
+from accelsdk.compiler.passes.fold_affine import FOLD_AFFINE
+from accelsdk.compiler.passes.fold_pad import FOLD_PAD
 from accelsdk.compiler.passes.gather_early import GATHER_EARLY
 from accelsdk.compiler.passes.integer_contraction import INTEGER_CONTRACTION
 from accelsdk.compiler.passes.manager import Pass
@@ -27,6 +30,9 @@ PASSES: tuple[Pass, ...] = (
     CODES_BACK,
     INTEGER_CONTRACTION,
     SCALE_LATE,
-    CONV_AFFINE,
+    FOLD_AFFINE,
+    CLAMPS,
+    FOLD_PAD,
     TRANSPOSES,
+    CONSTANTS_LATE,
 )
