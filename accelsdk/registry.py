@@ -39,6 +39,7 @@ class Status(StrEnum):
     """State of a plugin."""
 
     OK = "ok"
+    NEEDS_EXTRA = "needs-extra"  # compiles, but lacks a package for running
     QUARANTINED = "quarantined"
     OTHER_VERSION = "other-version"  # written for another major version; not imported
 
@@ -191,7 +192,7 @@ class Registry:
                 return
             self._managers[record.name] = manager
             names = tuple(info.name for info in infos)
-            self._records[record.name] = _replace(record, backends=names)
+            self._records[record.name] = _with_missing(_replace(record, backends=names), infos)
             self._backends.update(
                 {name: (record.name, b) for name, b in zip(names, backends, strict=True)}
             )
@@ -248,6 +249,19 @@ def _record(entry: EntryPoint, status: Status) -> PluginRecord:
 def _replace(record: PluginRecord, **changes: Any) -> PluginRecord:  # noqa: ANN401 # fields of the record
     fields = {name: getattr(record, name) for name in PluginRecord.__dataclass_fields__}
     return PluginRecord(**{**fields, **changes})
+
+
+def _with_missing(record: PluginRecord, infos: Sequence[BackendInfo]) -> PluginRecord:
+    """Notes the packages that the backends of a plugin lack."""
+    missing = [package for info in infos for package in info.missing()]
+    if not missing:
+        return record
+    return _replace(
+        record,
+        status=Status.NEEDS_EXTRA,
+        cause="; ".join(dict.fromkeys(map(str, missing))),
+        remedy="; ".join(dict.fromkeys(package.install for package in missing)),
+    )
 
 
 def _key(record: PluginRecord) -> str:

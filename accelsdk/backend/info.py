@@ -7,6 +7,7 @@ wants to say beyond the fields travels in ``attributes``.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +17,7 @@ from typing import Final
 from accelsdk.errors import InvalidArgument, NotFound
 
 #: Version of the vendor contract. A plugin fits if the majors are equal.
-API_VERSION: Final = (1, 0)
+API_VERSION: Final = (1, 1)
 
 OptionValue = str | int | float | bool
 Options = Mapping[str, OptionValue]
@@ -106,6 +107,27 @@ def _convert(given: OptionValue, wanted: type, name: str) -> OptionValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """A package that a backend runs on and that is installed only by whoever wants it.
+
+    Attributes:
+        module: Its top module; looked for, never imported.
+        install: The command that installs it.
+    """
+
+    module: str
+    install: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the package is installed."""
+        return importlib.util.find_spec(self.module) is not None
+
+    def __str__(self) -> str:
+        return f"{self.module} is not installed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
     """Who a backend is.
 
@@ -117,6 +139,7 @@ class BackendInfo:
         description: One sentence.
         options: Every option it understands.
         attributes: Anything else worth showing.
+        requires: Packages without which it compiles, but has no device.
     """
 
     name: str
@@ -126,6 +149,11 @@ class BackendInfo:
     description: str = ""
     options: tuple[OptionSpec, ...] = ()
     attributes: Options = field(default_factory=lambda: _NOTHING)
+    requires: tuple[Requirement, ...] = ()
+
+    def missing(self) -> tuple[Requirement, ...]:
+        """Returns what it requires and is not installed."""
+        return tuple(package for package in self.requires if not package.met)
 
     def resolve(self, given: Options, scope: OptionScope | None = None) -> Options:
         """Returns all options of ``scope`` (None: every scope) with defaults filled in.

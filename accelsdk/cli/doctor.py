@@ -26,7 +26,7 @@ def command(
 
     Quarantined plugins are listed with cause and remedy. Exit code 1 if anything failed.
     """
-    from accelsdk.registry import registry
+    from accelsdk.registry import Status, registry
     from accelsdk.runtime.client import Client
 
     found = registry()
@@ -49,7 +49,7 @@ def command(
             shown.add_row(*row)
             failed = failed or row[2] == "FAIL"
     for record in found.plugins if plugin is None else ():
-        if record.cause:
+        if record.status in (Status.QUARANTINED, Status.OTHER_VERSION):
             shown.add_row(record.name, "plugin", "FAIL", f"{record.cause} ({record.remedy})")
             failed = True
     console().print(shown)

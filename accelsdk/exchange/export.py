@@ -4,18 +4,21 @@ Ops that ONNX has become standard nodes. The others (our own quantised, block-sc
 embedding ops, and composites of newer opsets) become functions of the domain ``accelsdk``
 whose bodies are standard ops; composites can also be expanded. Narrow formats are stored as
 codes: see `accelsdk.exchange.storage`; the model's metadata names the format of each.
+
+A runtime that has the constants already takes the model without them: `to_onnx` with
+``contents=False`` declares each as external data, and reads none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import FunctionProto, ModelProto, ValueInfoProto, helper
+from onnx import FunctionProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from accelsdk.errors import Unimplemented
 from accelsdk.exchange import own, standard
 from accelsdk.exchange.emitter import DOMAIN, OPSET, Emitter, Functions
-from accelsdk.exchange.storage import onnx_type, tensor
+from accelsdk.exchange.storage import onnx_type, outside, tensor
 from accelsdk.graph.graph import CORE, ONNX, Graph, Node
 from accelsdk.graph.ops import bounded, filled, lookup
 from accelsdk.graph.rewrite import Builder, apply, decompositions
@@ -29,12 +32,15 @@ FORMAT_KEY = "accelsdk.format:"
 _LIMIT = (1 << 31) - (1 << 20)
 
 
-def to_onnx(graph: Graph, *, expand: bool = False) -> ModelProto:
+def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> ModelProto:
     """Returns a standard ONNX model that computes what ``graph`` does.
 
     Args:
         graph: Verified, core ops only.
         expand: Whether composites are decomposed even where ONNX has them.
+        contents: Whether the model holds the contents of constants. If not, each is external
+            data in a file that does not exist, and whoever runs the model supplies them, as
+            `accelsdk.exchange.storage.to_storage` lays them out.
 
     Raises:
         Unimplemented: A node is not of the core table, or the constants exceed what a
@@ -43,7 +49,7 @@ def to_onnx(graph: Graph, *, expand: bool = False) -> ModelProto:
     if expand:
         graph = apply(graph, decompositions())
     size = sum(constant.value.type.nbytes for constant in graph.constants)
-    if size > _LIMIT:
+    if contents and size > _LIMIT:
         raise Unimplemented(
             f"the constants take {size:,} bytes; an ONNX model in one piece holds {_LIMIT:,}",
             remedy="export the parts of a partitioned graph",
@@ -54,7 +60,11 @@ def to_onnx(graph: Graph, *, expand: bool = False) -> ModelProto:
         outputs = [value.name if value is not None else "" for value in node.outputs]
         _emit(em, node, _names(node), outputs)
     _emit_passed_through(em, graph)
-    return _model(graph, em, functions)
+    if contents:
+        constants = [tensor(c.name, c.array(), c.value.format) for c in graph.constants]
+    else:
+        constants = [outside(c.value) for c in graph.constants]
+    return _model(graph, em, functions, constants)
 
 
 def _names(node: Node) -> list[str]:
@@ -64,12 +74,16 @@ def _names(node: Node) -> list[str]:
 def _emit_passed_through(em: Emitter, graph: Graph) -> None:
     """Gives outputs that no node makes, or that repeat, a name of their own."""
     made = {v.name for node in graph.nodes for v in node.outputs if v is not None}
-    for source, output in zip(graph.outputs, _output_names(graph), strict=True):
+    for source, output in zip(graph.outputs, output_names(graph), strict=True):
         if output != source.name or source.name not in made:
             em.emit("Identity", (source.name,), (output,))
 
 
-def _output_names(graph: Graph) -> list[str]:
+def output_names(graph: Graph) -> list[str]:
+    """Returns the names that the outputs of a graph have in its exported model.
+
+    An output that no node makes, or that stands there twice, gets a name of its own.
+    """
     made = {v.name for node in graph.nodes for v in node.outputs if v is not None}
     names: list[str] = []
     for value in graph.outputs:
@@ -167,18 +181,20 @@ def _as_result(em: Emitter, name: str, is_made: bool) -> str:
     return name if is_made else em.node("Identity", name)
 
 
-def _model(graph: Graph, em: Emitter, functions: Functions) -> ModelProto:
+def _model(
+    graph: Graph, em: Emitter, functions: Functions, constants: Sequence[TensorProto]
+) -> ModelProto:
     by_data = frozenset[str]().union(*map(bounded, graph.nodes))
     outputs = [
         _value_info(Value(name, value.type), value.name in by_data)
-        for name, value in zip(_output_names(graph), graph.outputs, strict=True)
+        for name, value in zip(output_names(graph), graph.outputs, strict=True)
     ]
     made = helper.make_graph(
         em.nodes,
         graph.name,
         [_value_info(value) for value in graph.inputs],
         outputs,
-        [tensor(c.name, c.array(), c.value.format) for c in graph.constants],
+        constants,
         value_info=[
             _value_info(value, value.name in by_data)
             for node in graph.nodes

@@ -45,7 +45,7 @@ def _along(em: Emitter, name: str, value: Value, target: TensorType, axis: int, 
         return name
     shape = [1] * target.rank
     shape[axis] = target.shape[axis]
-    return em.node("Reshape", name, em.ints(shape))
+    return em.node("Reshape", name, em.ints(shape), allowzero=1)
 
 
 def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
@@ -147,7 +147,7 @@ def _quantize_block(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[s
     amax = _block_max(em, em.node("Abs", real), x.shape, axis, block)
     rule = str(attribute(node, "rule"))
     scale = codes.scale_codes(em, amax, element, rule)
-    scale = em.node("Reshape", scale, em.ints(scales_shape))
+    scale = em.node("Reshape", scale, em.ints(scales_shape), allowzero=1)
     # 2^(127 - code) may lie beyond float32; in float64 every step is exact.
     powers = np.ldexp(1.0, 127 - np.arange(256))
     factor = em.node("Gather", em.constant(powers), scale)
@@ -213,15 +213,17 @@ def _matmul_integer(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[s
 
 
 def _sparse_lengths_sum(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    if not required(node, 1).type.count:
+        # onnxruntime cannot scatter nothing.
+        return (em.constant(np.zeros(node.result.shape), node.result.format),)
+    working = f.FLOAT32 if node.result.format != f.FLOAT64 else f.FLOAT64
     rows = em.node("Gather", names[0], names[1])
     if node.op == "SparseLengthsSumFused":
         rows = _unfused(em, node, rows)
+    rows = em.cast(rows, onnx_type(working))
     if node.operand(3) is not None:
         weights = em.node("Unsqueeze", names[3], em.ints([-1]))
-        wide = rows if node.result.format == f.FLOAT32 else em.float32(rows)
-        rows = em.node("Mul", wide, weights)
-    working = f.FLOAT32 if node.result.format != f.FLOAT64 else f.FLOAT64
-    rows = em.cast(rows, onnx_type(working))
+        rows = em.node("Mul", rows, em.cast(weights, onnx_type(working)))
     ends = em.node("CumSum", em.cast(names[2], TensorProto.INT64), em.constant(np.int64(0)))
     lookups = required(node, 1).type.count
     place = em.constant(np.arange(lookups, dtype=np.int64).reshape(-1, 1))
@@ -276,6 +278,10 @@ def _little_endian(em: Emitter, raw: str, width: int) -> str:
     significand = em.cast(mantissa, TensorProto.DOUBLE)
     significand = em.node("Add", significand, em.node("Gather", em.constant(hidden), exponent))
     magnitude = em.node("Mul", significand, em.node("Gather", em.constant(scales), exponent))
+    # All-ones exponents are Inf if the mantissa is zero, else NaN.
+    beyond = em.node("Equal", exponent, em.constant(np.int64((1 << exponent_bits) - 1)))
+    nan = em.node("And", beyond, em.node("Greater", mantissa, em.constant(np.int64(0))))
+    magnitude = em.node("Where", nan, em.constant(np.float64(np.nan)), magnitude)
     signs = em.constant(np.array([1.0, -1.0]))
     sign = em.node("Gather", signs, field(mantissa_bits + exponent_bits, 1))
     return em.float32(em.node("Mul", magnitude, sign))

@@ -193,7 +193,9 @@ def _resize(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[st
     roi = attribute(node, "roi")
     source = node.inputs[0]
     exact = source is not None and all(
-        int(np.floor(np.float32(scale) * extent)) == wanted
+        # in float32 as in float64: runtimes do either, the latter for 16-bit tensors
+        int(np.floor(kind(np.float32(scale)) * kind(extent))) == wanted
+        for kind in (np.float32, np.float64)
         for scale, extent, wanted in zip(_floats(scales), source.shape, shape, strict=True)
     )
     region = em.constant(np.array(roi, np.float32)) if roi else ""

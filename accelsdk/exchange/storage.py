@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from accelsdk import formats as f
 from accelsdk.formats import Format, Kind
 from accelsdk.graph.graph import Array
+from accelsdk.graph.types import Value
 
 _OWN_TYPES = {
     f.FLOAT64: TensorProto.DOUBLE,
@@ -65,3 +66,15 @@ def tensor(name: str, array: Array, format: Format) -> TensorProto:
     """Returns an initializer with the contents of a constant."""
     stored = to_storage(array, format)
     return helper.make_tensor(name, onnx_type(format), array.shape, stored.tobytes(), raw=True)
+
+
+def outside(value: Value) -> TensorProto:
+    """Returns an initializer without contents: external data, in a file that is not there."""
+    proto = TensorProto(
+        name=value.name,
+        data_type=onnx_type(value.format),
+        dims=value.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    proto.external_data.add(key="location", value="outside")
+    return proto

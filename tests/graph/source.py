@@ -37,6 +37,9 @@ class Source:
     def pick(self, options):
         return self.draw(st.sampled_from(list(options)))
 
+    def order(self, count: int) -> tuple[int, ...]:
+        return tuple(self.draw(st.permutations(range(count))))
+
     def shape(self, low: int = 0, high: int = 4) -> tuple[int, ...]:
         return tuple(self.int(self.least, 4) for _ in range(self.int(low, high)))
 
