@@ -54,7 +54,9 @@ def _wrapping_product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     depth = max(a.shape[-1], 1)
     largest = [max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0 for x in (a, b)]
     if largest[0] * largest[1] * depth < 1 << 53:
-        return product(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+        exact = product(a.astype(np.float64), b.astype(np.float64))
+        # By way of int64: NumPy leaves floats beyond the range of a narrower type undefined.
+        return exact.astype(np.int64).astype(a.dtype)
     limbs = [_limbs(x, bits) for x in (a, b)]
     total = None
     step = 1 << (53 - 2 * _LIMB)  # depth up to which sums of limb products are exact

@@ -48,7 +48,7 @@ def test_matmul_of_16_bit_floats_accumulates_in_float32(dtype, compute):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64, np.uint64])
-@pytest.mark.parametrize("span", [10, None])
+@pytest.mark.parametrize("span", [10, 1 << 20, None])  # sums within 32 bits, 53 bits, beyond
 def test_integer_matmul_wraps(dtype, span, compute):
     info = np.iinfo(dtype)
     low, high = (info.min, info.max) if span is None else (max(-span, info.min), span)
