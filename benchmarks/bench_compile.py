@@ -139,19 +139,22 @@ def print_plans() -> None:
 
 
 def heavy(path: Path) -> None:
-    """Writes a model of 400 MB of float32 weights, with something to fold and to merge."""
+    """Writes a model of 400 MB of float32 weights, each transposed and scaled: all of it folds."""
     side = 2048
     layers = _WEIGHTS // (4 * side * side)
-    made, tensors, x = [], [], "x"
+    tensors = [numpy_helper.from_array(np.float32([0.02]), "scale")]
+    made, x = [], "x"
+
+    def node(op: str, *inputs: str, **attributes: object) -> str:
+        name = f"{op}_{len(made)}"
+        made.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
     for layer in range(layers):
-        w = f"w{layer}"
         numbers = np.random.default_rng(layer).standard_normal((side, side), np.float32)
-        tensors.append(numpy_helper.from_array(numbers, w))
-        made += [
-            helper.make_node("MatMul", [x, w], [f"m{layer}"], name=f"m{layer}"),
-            helper.make_node("Tanh", [f"m{layer}"], [f"t{layer}"], name=f"t{layer}"),
-        ]
-        x = f"t{layer}"
+        tensors.append(numpy_helper.from_array(numbers, f"w{layer}"))
+        turned = node("Transpose", f"w{layer}", perm=[1, 0])
+        x = node("Tanh", node("Mul", node("MatMul", x, turned), "scale"))
     interface = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, side]) for n in ("x", x)]
     graph = helper.make_graph(made, "heavy", interface[:1], interface[1:], tensors)
     opset = [helper.make_opsetid("", importer.PINNED_OPSET)]
