@@ -10,8 +10,6 @@ from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
 _COMMON = "direction hidden_size activations activation_alpha activation_beta clip layout"
-#: Sums of steps that older opsets could ask for; results are the same.
-_IGNORED = "output_sequence"
 
 
 def _recurrent(results: int) -> Rewrite:
@@ -20,10 +18,7 @@ def _recurrent(results: int) -> Rewrite:
         hidden = integer(node, "hidden_size", r.shape[-1] if r.shape else 0)
         if not r.shape or hidden != r.shape[-1]:
             refuse(node, f"hidden_size {hidden} differs from the recurrent weights' {r.shape}")
-        carried: dict[str, Attribute] = {
-            name: value for name, value in node.attributes.items() if name != _IGNORED
-        }
-        carried["hidden_size"] = hidden
+        carried: dict[str, Attribute] = {**node.attributes, "hidden_size": hidden}
         made = ops(b, node.op, *node.inputs, outputs=results, **carried)
         return [
             value if index < len(node.outputs) and node.outputs[index] is not None else None
@@ -34,7 +29,7 @@ def _recurrent(results: int) -> Rewrite:
 
 
 RULES: tuple[LoweringRule, ...] = (
-    rule("LSTM", _recurrent(3), f"{_COMMON} {_IGNORED} input_forget"),
-    rule("GRU", _recurrent(2), f"{_COMMON} {_IGNORED} linear_before_reset"),
-    rule("RNN", _recurrent(2), f"{_COMMON} {_IGNORED}"),
+    rule("LSTM", _recurrent(3), f"{_COMMON} input_forget"),
+    rule("GRU", _recurrent(2), f"{_COMMON} linear_before_reset"),
+    rule("RNN", _recurrent(2), _COMMON),
 )

@@ -45,4 +45,4 @@ def _clamp(start: int, end: int, step: int, extent: int) -> tuple[int, int]:
     return min(max(start, 0), max(extent - 1, 0)), end if end >= 0 else -extent - 1
 
 
-RULES: tuple[LoweringRule, ...] = (rule("Slice", _slice, "starts ends axes steps"),)
+RULES: tuple[LoweringRule, ...] = (rule("Slice", _slice, "starts ends axes"),)

@@ -283,16 +283,18 @@ def _depth_to_space(d: Draw) -> Case:
     return Case([x], [y], opset=opset)
 
 
-@RECIPES("SpaceToDepth", "blocksize")
+@RECIPES("SpaceToDepth", "blocksize mode")
 def _space_to_depth(d: Draw) -> Case:
-    opset = d.opset()
+    opset = d.pick((28, d.opset()))
+    column = opset >= 28 and d.attr("mode", "DCR", ("DCR", "CRD")) == "CRD"
     s = d.attr("blocksize", None, (1, 2, 3), required=True)
     n, c, h, w = (d.extent() for _ in range(4))
     x = d.array(d.format(FLOATS if opset < 13 else ANY, opset), (n, c, h * s, w * s), special=True)
     y = np.empty((n, c * s * s, h, w), x.dtype)
     for i, j in np.ndindex(s, s):
-        first = (i * s + j) * c
-        y[:, first : first + c] = x[:, :, i::s, j::s]
+        block = i * s + j
+        taken = slice(block, None, s * s) if column else slice(block * c, (block + 1) * c)
+        y[:, taken] = x[:, :, i::s, j::s]
     return Case([x], [y], opset=opset)
 
 

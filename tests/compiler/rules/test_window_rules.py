@@ -144,6 +144,29 @@ def _conv_integer(d: Draw) -> Case:
     return Case([x, w, x_zero, w_zero], [y.astype(np.int32)], opset=opset)
 
 
+@RECIPES("QLinearConv", f"{NAMES} group", examples=40)
+def _qlinear_conv(d: Draw) -> Case:
+    opset = d.opset()
+    windows, group, x, w = _conv_setup(d, BYTES, opset, BYTES)
+    per = d.pick(((), w.shape[:1]))
+    scales = [d.array(np.float32, s, 0.05, 0.6) for s in ((), per, ())]
+    x_zero, w_zero = d.array(x.dtype, (), 0, 5), d.array(w.dtype, per, 0, 5)
+    y_zero = d.array(d.pick(BYTES), (), 0, 9)
+    bias = d.array(np.int32, w.shape[:1], -50, 50) if d.flag() else None
+    column = (-1, *[1] * len(windows.kernel))
+    left = x.astype(float) - float(x_zero)
+    right = w.astype(float) - w_zero.astype(float).reshape(-1, *[1] * (w.ndim - 1))
+    total = _convolved(left, right, windows, group)
+    total = total if bias is None else total + bias.reshape(column)
+    # ONNX: scaled in float32, rounded to even, shifted by the zero point and saturated.
+    multiplier = (scales[0] * scales[1] / scales[2]).reshape(column)
+    info = np.iinfo(y_zero.dtype)
+    codes = np.rint(total.astype(np.float32) * multiplier) + np.float32(y_zero)
+    y = np.clip(codes, info.min, info.max).astype(y_zero.dtype)
+    operands = [x, scales[0], x_zero, w, scales[1], w_zero, scales[2], y_zero, bias]
+    return Case(operands, [y], opset=opset)
+
+
 @RECIPES("ConvTranspose", f"{NAMES} group output_padding output_shape", examples=60)
 def _conv_transpose(d: Draw) -> Case:
     opset = d.opset()
