@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from accelsdk.cli.console import (
+    Cache,
+    Fallback,
     Model,
     Options,
     Plugin,
@@ -17,6 +19,7 @@ from accelsdk.cli.console import (
     existing_file,
     parse_options,
     parse_shapes,
+    print_parts,
 )
 
 
@@ -32,18 +35,28 @@ def command(
     ] = None,
     shape: Shapes = None,
     option: Options = None,
+    fallback: Fallback = True,
+    cache: Cache = True,
 ) -> None:
     """Compile a model ahead of time to a program file. Needs no card.
 
-    'accelsdk run' takes the file in place of a model, on any host with the same plugin.
+    'accelsdk run' takes the file in place of a model, on any host with the same plugins. A
+    model that the plugin does not run whole is compiled in parts; they are listed, with what
+    is copied between them.
     """
     import accelsdk
+    from accelsdk.runtime.client import FALLBACK
 
     existing_file(model)
     path = output or Path(f"{model.stem}.accel")
     out = console()
     with (
-        accelsdk.connect(plugin, parse_options(option)) as client,
+        accelsdk.connect(
+            plugin,
+            parse_options(option),
+            fallback=FALLBACK if fallback else None,
+            cache=cache,
+        ) as client,
         out.status(f"compiling {model.name} for {plugin}"),
     ):
         program = client.compile(model, target=target, input_shapes=parse_shapes(shape))
@@ -56,3 +69,5 @@ def command(
     for kind, specs in (("input", program.inputs), ("output", program.outputs)):
         for spec in specs:
             out.print(f"  {kind} {spec.name}: {spec.type}")
+    if program.crossings:
+        print_parts(out, program)

@@ -15,6 +15,7 @@ from accelsdk.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from accelsdk.graph.types import Shape
+    from accelsdk.runtime.executable import Executable
 
 Plugin = Annotated[
     str, typer.Option("--plugin", "-p", help="Backend to use, as 'accelsdk plugins' lists it.")
@@ -30,6 +31,22 @@ Shapes = Annotated[
         "-s",
         metavar="INPUT=1,3,48,320",
         help="Shape of an input whose own is not fixed; repeatable.",
+    ),
+]
+Fallback = Annotated[
+    bool,
+    typer.Option(
+        "--fallback/--no-fallback",
+        help="Run what the plugin refuses on reference_cpu, with copies in between; or refuse "
+        "the model, and list every reason.",
+    ),
+]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Keep the compiled program, and take it from there next time. The folder is the "
+        "user's cache folder, or what ACCELSDK_CACHE names.",
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
@@ -134,3 +151,30 @@ def count(number: float) -> str:
         if number >= scale:
             return f"{number / scale:.2f} {unit}"
     return f"{number:.0f}"
+
+
+#: Rows of a list of copies that are shown.
+_COPIES = 20
+
+
+def print_parts(out: Console, program: Executable) -> None:
+    """Prints the parts of a program that runs on more than one backend, and what is copied."""
+    shown = table(None, "part", "runs on", "code", "constants", right=("code", "constants"))
+    places = [f"{part.header.backend}/{part.header.target}" for part in program.parts]
+    for part, place in zip(program.parts, places, strict=True):
+        weights = sum(spec.nbytes for spec in part.program.constants)
+        shown.add_row(short(part.name), place, amount(len(part.program.code)), amount(weights))
+    out.print(f"\n{number(len(places), 'part')}, one after the other:")
+    out.print(shown)
+    crossings = program.crossings
+    total = sum(crossing.value.type.nbytes for crossing in crossings)
+    copies = "copy" if len(crossings) == 1 else "copies"
+    out.print(f"\n{len(crossings)} {copies} in each run, {amount(total)}:")
+    for crossing in crossings[:_COPIES]:
+        made = program.parts[crossing.after].name if crossing.after >= 0 else "the caller"
+        last = crossing.before == len(program.parts)
+        read = "the caller" if last else program.parts[crossing.before].name
+        size = amount(crossing.value.type.nbytes)
+        out.print(f"  {crossing.value.name} ({size}): {short(made)} to {short(read)}")
+    if len(crossings) > _COPIES:
+        out.print(f"  ... and {len(crossings) - _COPIES} more")

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsdk.cli.console import (
+    Cache,
+    Fallback,
     Model,
     Options,
     Plugin,
     Shapes,
+    amount,
     console,
     duration,
     existing_file,
@@ -58,21 +61,35 @@ def command(
     device: Annotated[int, typer.Option(help="Position of the device.")] = 0,
     shape: Shapes = None,
     option: Options = None,
+    fallback: Fallback = True,
+    cache: Cache = True,
     all: Annotated[bool, typer.Option("--all", help="Show every node of the profile.")] = False,
 ) -> None:
     """Run a model, or a compiled program, on a device.
 
     Prints the outputs, and which nodes ran where and for how long, on the device's own
     clock. Feeds of fixed shape also fix the shapes of the model's open dimensions.
+
+    What the plugin refuses runs on reference_cpu unless --no-fallback is given, and the output
+    then says how much ran where. The compiled program is kept for the next time; a model, a
+    plugin or an option that has changed is compiled again.
     """
     import accelsdk
+    from accelsdk.runtime.client import FALLBACK
 
     existing_file(model)
     feeds = _read(input) if input is not None else {}
     shapes = {name: array.shape for name, array in feeds.items()} | parse_shapes(shape)
     out = console()
     with ExitStack() as stack:
-        client = stack.enter_context(accelsdk.connect(plugin, parse_options(option)))
+        client = stack.enter_context(
+            accelsdk.connect(
+                plugin,
+                parse_options(option),
+                fallback=FALLBACK if fallback else None,
+                cache=cache,
+            )
+        )
         card = client.device(device)
         with out.status(f"compiling {model.name} for {plugin}"):
             program = _program(client, model, card.info.target, shapes, fixed=bool(shape))
@@ -90,16 +107,27 @@ def command(
             feeds = _random_feeds(program.inputs, random)
         for buffer, spec in zip(arguments, program.inputs, strict=True):
             buffer.copy_from_host(feeds[spec.name])
-        profiled = "profiling" in card.capabilities or "queues" in card.capabilities
+        profiled = any({"profiling", "queues"} & one.capabilities for one in loaded.devices)
         options = accelsdk.ExecuteOptions(block=True, profile=profiled)
         result = loaded.execute(arguments, options=options)
         outputs = [buffer.numpy() for buffer in result.outputs]
+        devices = " and ".join(one.id for one in loaded.devices)
     names = [spec.name for spec in program.outputs]
     if output is not None:
         _write(output, dict(zip(names, outputs, strict=True)))
     for name, array in zip(names, outputs, strict=True):
         out.print(f"{name}: {array.dtype}{list(array.shape)} {_preview(array)}")
-    _print_profile(out, result.profile, card.id, len(result.profile) if all else _ROWS)
+    if program.crossings:
+        _print_places(out, program)
+    _print_profile(out, result.profile, devices, len(result.profile) if all else _ROWS)
+
+
+def _print_places(out: Console, program: Executable) -> None:
+    """Says how much of a model ran where."""
+    parts = Counter(f"{part.header.backend}/{part.header.target}" for part in program.parts)
+    listed = " and ".join(f"{number(count, 'part')} on {place}" for place, count in parts.items())
+    total = sum(crossing.value.type.nbytes for crossing in program.crossings)
+    out.print(f"\nran {listed}; {amount(total)} copied between them")
 
 
 def _program(

@@ -17,6 +17,7 @@ from accelsdk.backend.driver import Loaded
 from accelsdk.backend.info import Capability, Target
 from accelsdk.backend.optional import Completion, Profile
 from accelsdk.backend.program import ProgramHeader, TensorSpec
+from accelsdk.backend.program_plan import Crossing
 from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk.graph.types import Shape, TensorType
 from accelsdk.runtime.buffer import Buffer
@@ -75,6 +76,11 @@ class Executable(ABC):
     @abstractmethod
     def parts(self) -> tuple[CompiledProgram, ...]:
         """The programs that it consists of, in the order in which they run: mostly one."""
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """What is copied from one place to another between the programs."""
+        return ()
 
     @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -215,6 +221,11 @@ class LoadedExecutable(ABC):
         return f"<{type(self).__name__} on {self.device.id}>"
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device that it runs on, `device` first."""
+        return (self.device,)
+
+    @property
     @abstractmethod
     def alive(self) -> bool:
         """Whether it can run: not deleted, and no reset of a device since."""
@@ -346,7 +357,8 @@ class LoadedExecutable(ABC):
                       if (o, i) not in allowed]  # fmt: skip
             others += [(f"output {self.outputs[p].name!r}", b) for p, b in enumerate(outputs[:o])]
             for name, other in others:
-                if overlap(output, other):
+                twice = output is other and name == f"output {self.outputs[o].name!r}"
+                if overlap(output, other) and not twice:
                     raise InvalidArgument(
                         f"output {self.outputs[o].name!r} shares memory with {name}",
                         device=self.device.id,

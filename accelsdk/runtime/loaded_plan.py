@@ -48,7 +48,7 @@ class LoadedPlan(LoadedExecutable):
     ) -> None:
         count = len(programs)
         super().__init__(executable, devices[0], f"plan of {count} parts")
-        self.devices = tuple(devices)
+        self.places = tuple(devices)
         self.programs = tuple(programs)
         self.names = [piece.name for piece in executable.outline.pieces]
         self.schedule = executable.schedule
@@ -69,11 +69,16 @@ class LoadedPlan(LoadedExecutable):
 
     def _allocate(self) -> None:
         for slot in self.schedule.slots:
-            device = self.devices[slot.place]
+            device = self.places[slot.place]
             memory = slot.memory if slot.memory in device.memories else None
             self.slots.append(device.empty(UINT8, (slot.nbytes,), memory=memory))
         for slot_index, type in self.schedule.views:
             self.own.append(self.slots[slot_index].view(0, type))
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device that it runs on, `device` first."""
+        return tuple(dict.fromkeys(self.places))
 
     @property
     def alive(self) -> bool:
@@ -154,7 +159,7 @@ class _Run:
         """
         plan = self.plan
         plan.check()
-        for device in plan.devices[1:]:
+        for device in plan.places[1:]:
             with LOCK:
                 device.admit()
         end, submitted = self._accept()
@@ -188,7 +193,7 @@ class _Run:
             retain=[buffer.storage for buffer in (*self.arguments, *plan.slots)],
         )
         submitted = Event("submission")
-        end.edges = [(event, Edge.END) for event in (submitted, *self.wait)]
+        end.edges = [(submitted, Edge.END)]
         if plan.previous is not None:
             end.edges.append((plan.previous, Edge.ORDER))
         end.submit(lane, signal=options.signal)
@@ -231,7 +236,7 @@ class _Run:
         plan = self.plan
         source, target = self._buffer(step.reads[0]), self._buffer(step.writes[0])
         here, there = span_of(target), span_of(source)
-        if not there.nbytes:
+        if not there.nbytes or target is source:
             return source.ready
         how = Submission(
             None,

@@ -156,6 +156,11 @@ class CompiledPlan(Executable):
         """The programs, in the order in which they run."""
         return self._parts
 
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """What is copied from one place to another between the programs."""
+        return self.outline.crossings
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a program file that any process can load; see `Executable.save`."""
         constants = chain.from_iterable(part.constants() for part in self._parts)

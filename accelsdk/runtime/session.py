@@ -18,8 +18,9 @@ from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk.formats import BFLOAT16, Format
 from accelsdk.graph.graph import Graph
 from accelsdk.graph.types import Shape
-from accelsdk.runtime.client import Client, connect, open_program
+from accelsdk.runtime.client import FALLBACK, Client, connect, open_program
 from accelsdk.runtime.executable import FAMILY, Executable
+from accelsdk.runtime.program_cache import ProgramCache
 from accelsdk.runtime.resident import Resident
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class InferenceSession:
         device: Position or identity of the device.
         input_shapes: Shapes of inputs whose own are not fixed, to compile now rather than
             at the first run.
+        fallback: As for `accelsdk.connect`, where ``backend`` is a name.
+        cache: As for `accelsdk.connect`, where ``backend`` is a name.
 
     Raises:
         NotFound: There is no such file, backend, device or option.
@@ -84,6 +87,8 @@ class InferenceSession:
         *,
         device: int | str = 0,
         input_shapes: Mapping[str, Shape] | None = None,
+        fallback: str | None = FALLBACK,
+        cache: bool | ProgramCache = False,
     ) -> None:
         self._lock = threading.Lock()
         self._residents: dict[tuple[Shape, ...], Resident] = {}
@@ -91,7 +96,11 @@ class InferenceSession:
         self._model: Graph | Path | bytes | None = None
         self._closed = False
         self._owned = isinstance(backend, str)
-        self._client = connect(backend, options) if isinstance(backend, str) else backend
+        self._client = (
+            connect(backend, options, fallback=fallback, cache=cache)
+            if isinstance(backend, str)
+            else backend
+        )
         try:
             self._device = self._client.device(device)
             self._inputs, self._outputs = self._open(source)
@@ -282,7 +291,7 @@ class InferenceSession:
             newest = next(reversed(self._residents.values()), None)
             executable = self._executable(named)
             share = newest.loaded if newest is not None and newest.usable else None
-            resident = Resident(self._client.load(executable, self._device, share=share))
+            resident = self._client.load(executable, self._device, share=share).resident()
         self._residents[shapes] = resident
         if len(self._residents) > FAMILY:
             self._residents.pop(next(iter(self._residents))).delete()
