@@ -22,7 +22,7 @@ class Row:
         node: Name of the node.
         op: Its op.
         origin: Source nodes that it computes for.
-        via: Lowering rules and decompositions that made it, outermost first.
+        via: Lowering rules, decompositions and passes that made it, outermost first.
         place: Backend and target that run it, as ``"backend/target"``; those asked, if they
             do not.
         part: Index of the plan's part that it is in; None if there is no plan.

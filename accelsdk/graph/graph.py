@@ -96,8 +96,8 @@ class Node:
         name: Unique within the graph; errors, profiles and reports use it.
         origin: Names of the source-model nodes that this one computes for; every pass
             keeps it.
-        via: Names of the lowering rules and decompositions that made it, outermost first;
-            empty if it is as somebody wrote it. Every pass keeps it.
+        via: Names of the lowering rules, decompositions and passes that made it, outermost
+            first; empty if it is as somebody wrote it. Every pass keeps it.
     """
 
     op: str

@@ -127,3 +127,14 @@ def test_explain_tells_where_each_node_runs_and_why():
     assert {row.origin for row in rows} == {("classifier",)}
     assert {row.verdict for row in rows} == {Verdict.NATIVE}
     assert all(row.bytes > 0 for row in rows)
+
+
+def test_a_pass_tells_its_name_on_what_it_makes_and_merges_alone():
+    b = Builder()
+    x = b.input("x", FLOAT32, (2, 6))
+    folded = b.op("Reshape", b.op("Reshape", x, shape=(12,), name="one"), shape=(3, 4), name="two")
+    graph = to_core(b.graph([x], [b.op("Exp", folded)]))
+    assert [(n.op, n.origin, n.via) for n in graph.nodes] == [
+        ("Reshape", ("one", "two"), ("no-ops",)),
+        ("Exp", ("Exp",), ()),
+    ]

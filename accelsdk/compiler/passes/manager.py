@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsdk.errors import GraphError, Internal
-from accelsdk.graph.graph import Graph
+from accelsdk.graph.graph import Graph, Node
 from accelsdk.graph.opdef import OpDef
 from accelsdk.graph.verify import verify
 
@@ -36,7 +36,8 @@ def run_passes(graph: Graph, passes: Sequence[Pass], composites: Iterable[OpDef]
     """Runs passes in order, again and again, until none changes anything.
 
     The graph is verified after every pass that changed it. A pass is not run again on a graph
-    that it left as it was.
+    that it left as it was. Nodes that it makes, or gives another op or more origins, tell its
+    name in ``via``.
 
     Args:
         graph: Verified; not changed.
@@ -57,11 +58,25 @@ def run_passes(graph: Graph, passes: Sequence[Pass], composites: Iterable[OpDef]
                 settled[index] = graph
             else:
                 _check(step, graph, changed, rows)
-                graph = changed
+                graph = _signed(step, graph, changed)
         if all(seen is graph for seen in settled):
             return graph
     names = ", ".join(step.name for step in passes)
     raise Internal(f"passes {names} do not come to an end", remedy="report this model")
+
+
+def _signed(step: Pass, before: Graph, after: Graph) -> Graph:
+    """Puts the name of a pass after the rules that made the nodes it made or merged."""
+    known = {node.name: node for node in before.nodes}
+
+    def signed(node: Node) -> Node:
+        old = known.get(node.name)
+        kept = old is not None and (old.op, old.origin) == (node.op, node.origin)
+        if kept or step.name in node.via:
+            return node
+        return replace(node, via=(*node.via, step.name))
+
+    return replace(after, nodes=tuple(map(signed, after.nodes)))
 
 
 def _check(step: Pass, before: Graph, after: Graph, composites: Sequence[OpDef]) -> None:
