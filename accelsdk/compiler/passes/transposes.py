@@ -53,9 +53,16 @@ def _orders(graph: Graph) -> list[Perm]:
 def _turned(graph: Graph, perm: Perm) -> Graph:
     search = _Search(graph, perm)
     for regions in (search.connected, search.after, search.before):
-        good = [region for region in regions() if search.saves(region)]
-        if good:
-            return _Turning(search, frozenset().union(*good)).run()
+        chosen: set[str] = set()
+        taken: set[str] = set()
+        for region in regions():
+            # What two regions on either side of one Transpose save together is less than both.
+            beside = search.beside(region)
+            if not beside & taken and search.saves(region):
+                chosen |= region
+                taken |= beside
+        if chosen:
+            return _Turning(search, frozenset(chosen)).run()
     return graph
 
 
@@ -132,6 +139,17 @@ class _Search:
             for reader in self.graph.consumers.get(result.name, ()) if result else ():
                 if result and result.name in self.moved.get(reader.name, ()):
                     yield reader.name
+
+    def beside(self, region: set[str]) -> set[str]:
+        """Returns the Transposes that a region reads, and those that read it."""
+        found: set[str] = set()
+        for node in (self.nodes[name] for name in region):
+            makers = (maker(self.graph, v, "Transpose") for v in permuted_operands(node))
+            found.update(before.name for before in makers if before is not None)
+            for value in node.outputs:
+                readers = self.graph.consumers.get(value.name, ()) if value else ()
+                found.update(reader.name for reader in readers if is_core(reader, "Transpose"))
+        return found
 
     def saves(self, region: set[str]) -> bool:
         """Says whether turning a region leaves fewer bytes, or else Transposes, to move."""
