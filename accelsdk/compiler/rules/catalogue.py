@@ -61,7 +61,8 @@ _MODULES = (
     *(audio, determinant, dft),
     *(select, shape_of, slice, space_depth, transpose, variadic),
     *(
-            microsoft_elementwise,
+        microsoft_blocked,
+        microsoft_elementwise,
         microsoft_fused,
         microsoft_matmul,
         microsoft_norm,

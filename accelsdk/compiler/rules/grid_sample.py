@@ -1,7 +1,9 @@
 """GridSample over any number of spatial axes (ONNX GridSample-22).
 
 Linear and cubic samples weigh 2 and 4 pixels an axis. Coordinates outside the image are clipped
-(border) or folded back at the image's edges (reflection); so are the positions of taps.
+(border) or folded back at the image's edges (reflection); so are the positions of taps. Cubic
+samples with border padding clip positions alone, as PyTorch and onnxruntime do, from which ONNX
+took the op; `onnx.reference` clips coordinates too.
 """
 
 from __future__ import annotations
@@ -115,20 +117,19 @@ def _taps(b: Builder, way: _Way, image: Pixels, place: Value, axis: int) -> list
 
 def _bounded(b: Builder, way: _Way, at: Value, extent: int) -> Value:
     """Coordinates after the padding mode; those within the image's edges stay as they are."""
-    low, high = (0.0, extent - 1.0) if way.align else (-0.5, extent - 0.5)
-    if way.padding == "zeros":
+    if way.padding == "border" and way.mode != "cubic":
+        return clipped(b, at, 0, extent - 1)
+    if way.padding != "reflection":
         # Beyond this far all taps are outside; infinity would become NaN as a distance.
         return clipped(b, at, -3, extent + 2)
-    if way.padding == "border":
-        moved = clipped(b, at, 0, extent - 1)
-    elif high == low:
+    low, high = (0.0, extent - 1.0) if way.align else (-0.5, extent - 0.5)
+    if high == low:
         return b.op("Expand", b.scalar(0, at.format), shape=at.shape)
-    else:
-        # Folding at both edges repeats every two widths; fmod is exact.
-        period = b.scalar(2 * (high - low), at.format)
-        edge = b.scalar(low, at.format)
-        away = b.op("Mod", b.op("Abs", b.op("Sub", at, edge)), period, fmod=1)
-        moved = b.op("Add", edge, b.op("Min", away, b.op("Sub", period, away)))
+    # Folding at both edges repeats every two widths; fmod is exact.
+    period = b.scalar(2 * (high - low), at.format)
+    edge = b.scalar(low, at.format)
+    away = b.op("Mod", b.op("Abs", b.op("Sub", at, edge)), period, fmod=1)
+    moved = b.op("Add", edge, b.op("Min", away, b.op("Sub", period, away)))
     beyond = b.op(
         "Or",
         b.op("Less", at, b.scalar(low, at.format)),

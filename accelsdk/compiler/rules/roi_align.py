@@ -65,7 +65,7 @@ def _roi_align(b: Builder, node: Node) -> Sequence[Value | None]:
     first = b.op("Reshape", first, shape=(result[0], 1, 1, 1, 1))
     corners = cast(b, rois, kind)
     axes = [_axis(b, node, corners, i, bins[i]) for i in range(2)]
-    taps = [_taps(b, axis, x.shape[2 + i], i) for i, axis in enumerate(axes)]
+    taps = [_taps(b, axis, x.shape[2 + i], i, mode) for i, axis in enumerate(axes)]
     # [regions, bins, samples, bins, samples, channels]
     found = sample(b, image, first, taps, "Add" if mode == "avg" else "Max")
     counts = axes[0].counts * axes[1].counts
@@ -134,11 +134,14 @@ def _adaptive(b: Builder, node: Node, axis: int, bins: int, half_pixel: bool) ->
     return np.asarray(counts).reshape(-1, 1, 1)
 
 
-def _taps(b: Builder, axis: _Axis, extent: int, index: int) -> list[Tap]:
-    """Returns the taps along one axis; a sample a pixel or more outside counts as zero."""
+def _taps(b: Builder, axis: _Axis, extent: int, index: int, mode: str) -> list[Tap]:
+    """Returns the taps along one axis; a sample a pixel or more outside counts as zero.
+
+    Regions with fewer samples than others repeat their last one, which a maximum does not
+    notice, and a mean takes as zero.
+    """
     kind = axis.begin.format
     bins = np.arange(axis.bins).reshape(1, -1, 1)
-    # Regions with fewer samples repeat their last one, which a maximum does not notice.
     steps = np.arange(axis.samples).reshape(1, 1, -1)
     used = np.minimum(steps, np.maximum(axis.counts - 1, 0)) + 0.5
     width = b.op("Div", axis.size, b.scalar(axis.bins, kind))
@@ -151,6 +154,9 @@ def _taps(b: Builder, axis: _Axis, extent: int, index: int) -> list[Tap]:
         b.op("GreaterOrEqual", at, b.scalar(-1, kind)),
         b.op("LessOrEqual", at, b.scalar(extent, kind)),
     )
+    extra = steps >= axis.counts
+    if mode == "avg" and extra.any():
+        inside = b.op("And", inside, b.constant(~extra))
     first, fraction = cell(b, clipped(b, at, 0, extent - 1))
     second = b.op("Min", b.op("Add", first, b.scalar(1, INT64)), b.scalar(extent - 1, INT64))
     before, behind = linear(b, fraction)
