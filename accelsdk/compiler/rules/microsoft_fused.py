@@ -65,6 +65,8 @@ def _conv(b: Builder, node: Node) -> Sequence[Value | None]:
     if y is None:
         refuse(node, "it makes no result")
     extra, given = node.operand(3), node.attributes.get("activation_params", ())
+    if extra is not None and extra.shape != y.shape:
+        refuse(node, f"its addend Z {extra.shape} has another shape than the result {y.shape}")
     if extra is not None:
         y = b.op("Add", y, extra)
     parameters = (
