@@ -1,5 +1,6 @@
 """What holds for every pass, on random graphs over the whole op table."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from accelsdk.graph.rewrite import Builder
 from accelsdk.graph.verify import verify
 from accelsdk.kernels.api import evaluate
 from tests.compiler.passes.checks import bits, feeds, optimised
+from tests.docs.pages import ROOT
 from tests.graph.strategies import RECIPES, graphs
 
 #: Ops whose random operands are mostly refused by their kernels (indices, lengths, codes).
@@ -58,6 +60,11 @@ def test_each_pass_says_what_it_changes():
         assert step.changes.endswith(("bits stay", "bits change", "exact result")) or (
             not step.exact and "bits" in step.changes
         )
+
+
+def test_the_page_lists_every_pass_in_order():
+    page = (ROOT / "docs" / "compiler.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == [step.name for step in PASSES]
 
 
 def test_a_pass_does_not_run_again_on_what_it_left_alone():
