@@ -286,6 +286,15 @@ def test_what_two_places_read_stays_where_it_was():
     assert {p.node: p.place for p in found.placements}["weights"] == 0
 
 
+def test_a_constant_result_that_is_handed_back_stays_on_place_0():
+    b = Builder()
+    x = b.input("x", FLOAT32, (4, 64))
+    w = weights(b)
+    found = partition(b.graph([x], [b.op("MatMul", x, w), w]), [place(ops("Cast")), CPU])
+    check(found)
+    assert {p.node: p.place for p in found.placements}["weights"] == 0
+
+
 # -- composites ------------------------------------------------------------------------------
 
 
