@@ -119,8 +119,11 @@ def _plan_axis(node: Node, axis: int) -> Axis:
     )
     if integer(node, "exclude_outside"):
         weights = np.where((at < 0) | (at >= source), 0.0, weights)
-    weights = weights / weights.sum(axis=0)
+    total = weights.sum(axis=0)
+    # Far outside a crop no tap is left; such results are extrapolated.
+    weights = weights / np.where(total == 0, 1.0, total)
     used = np.any(weights != 0, axis=1)
+    used[0] |= not used.any()  # something to give results of that extent, to be extrapolated
     positions = np.clip(at, 0, source - 1).astype(np.intp)
     return Axis(axis, positions[used], weights[used], outside)
 

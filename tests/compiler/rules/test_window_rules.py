@@ -1,351 +1,198 @@
-"""Convolutions and pools."""
+"""What windows over space take and give back, against direct evaluation."""
 
+import itertools
 import math
-from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from tests.compiler.rules.inexact import Inexact, exact, operand
-from tests.compiler.rules.peers import FLOATS, Case, Draw, Recipes, check
+from tests.compiler.rules.single import close, lowered, uniform
 
-RECIPES = Recipes()
-BYTES = (np.dtype("u1"), np.dtype("i1"))
+FEW = settings(deadline=None, max_examples=40)
+MANY = settings(deadline=None, max_examples=120)
+FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
 
 
-class Windows:
-    """A sliding window drawn for some spatial extents; positions are found one by one."""
+def int64(*numbers):
+    return np.array(numbers, np.int64)
 
-    def __init__(self, d: Draw, extents, kernel, *, dilated=True, ceil=False, strided=True) -> None:
-        count = len(kernel)
-        ones, self.kernel = [1] * count, kernel
-        if strided:
-            self.strides = d.attr("strides", ones, ([d.int(1, 3) for _ in kernel],))
-        self.dilations = ones
-        if dilated:
-            self.dilations = d.attr("dilations", ones, ([d.int(1, 2) for _ in kernel],))
-        reach = [(k - 1) * s + 1 for k, s in zip(kernel, self.dilations, strict=True)]
-        modes = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-        mode = d.attr("auto_pad", "NOTSET", modes)
-        zeros = [0] * count
-        if mode == "NOTSET":
-            most = [k - 1 for k in kernel]  # a window must touch the operand
-            pads = d.attr("pads", zeros * 2, ([d.int(0, m) for m in most * 2],))
-            self.begins, self.ends = pads[:count], pads[count:]
-        elif mode == "VALID":
-            self.begins, self.ends = zeros, zeros
-        else:
-            totals = [
-                max((-(-n // s) - 1) * s + r - n, 0)
-                for n, s, r in zip(extents, self.strides, reach, strict=True)
+
+# -- Col2Im, MaxUnpool ----------------------------------------------------------------------------
+
+
+@FEW
+@given(data=st.data(), axes=st.integers(1, 3), dtype=st.sampled_from([np.float32, np.int32]))
+def test_col2im(data, axes, dtype):
+    numbers = st.tuples(*[st.integers(1, 3)] * axes)
+    block, strides, dilations = (data.draw(numbers) for _ in range(3))
+    pads = data.draw(st.tuples(*[st.integers(0, 2)] * (2 * axes)))
+    image = data.draw(st.tuples(*[st.integers(1, 6)] * axes))
+    grid = [
+        (e + pads[i] + pads[i + axes] - (k - 1) * d - 1) // s + 1
+        for i, (e, k, d, s) in enumerate(zip(image, block, dilations, strides, strict=True))
+    ]
+    assume(min(grid) >= 1)
+    batch = data.draw(st.integers(0, 2))
+    x = (uniform(batch, 2 * math.prod(block), math.prod(grid)) * 99).astype(dtype)
+    found = lowered(
+        "Col2Im",
+        [x, int64(*image), int64(*block)],
+        [1, 2],
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+    )[0]
+    expected = np.zeros((batch, 2, *image))
+    columns = x.reshape(batch, 2, *block, *grid)
+    for tap in itertools.product(*map(range, block)):
+        for step in itertools.product(*map(range, grid)):
+            at = [
+                s * u + t * d - p
+                for s, u, t, d, p in zip(step, strides, tap, dilations, pads, strict=False)
             ]
-            small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
-            upper = mode == "SAME_UPPER"
-            self.begins, self.ends = (small, large) if upper else (large, small)
-        self.counts = []
-        for n, s, r, a, b in zip(extents, self.strides, reach, self.begins, self.ends, strict=True):
-            room = n + a + b - r
-            found = (-(-room // s) if ceil else room // s) + 1
-            if ceil and (found - 1) * s >= n + a:
-                found -= 1  # a window that starts in the padding at the end is none
-            self.counts.append(found)
-        self.extents = extents
+            if all(0 <= v < e for v, e in zip(at, image, strict=True)):
+                expected[(slice(None), slice(None), *at)] += columns[
+                    (slice(None), slice(None), *tap, *step)
+                ]
+    close(found, expected, math.prod(block) if dtype == np.float32 else 0, scale=99 * 27)
 
-    @property
-    def fits(self) -> bool:
-        return min(self.counts, default=1) >= 1
 
-    def taps(self):
-        """Yields for each result position: itself, and (kernel, operand) positions it reads."""
-        for at in np.ndindex(*self.counts):
-            inside = []
-            for k in np.ndindex(*self.kernel):
-                place = tuple(
-                    o * s + i * g - a
-                    for o, s, i, g, a in zip(
-                        at, self.strides, k, self.dilations, self.begins, strict=True
+@FEW
+@given(data=st.data(), axes=st.integers(1, 3), larger=st.booleans())
+def test_max_unpool_undoes_max_pool(data, axes, larger):
+    kernel = data.draw(st.tuples(*[st.integers(1, 3)] * axes))
+    pads = tuple(data.draw(st.integers(0, k - 1)) for k in kernel * 2)
+    extents = data.draw(st.tuples(*[st.integers(3, 6)] * axes))
+    x = uniform(data.draw(st.integers(1, 2)), 2, *extents)
+    window = {"kernel_shape": kernel, "strides": kernel, "pads": pads}
+    pooled, positions = lowered("MaxPool", [x], outputs=2, **window)
+    inner = [
+        (pooled.shape[2 + i] - 1) * kernel[i] + kernel[i] - pads[i] - pads[i + axes]
+        for i in range(axes)
+    ]
+    source = np.zeros((*x.shape[:2], *inner), np.float32)
+    assume(positions.max() < source.size)
+    source.reshape(-1)[positions.reshape(-1)] = pooled.reshape(-1)
+    operands = [pooled, positions]
+    if larger:
+        operands.append(int64(*x.shape[:2], *(n + 1 for n in inner)))
+        source = np.pad(source, [(0, 0)] * 2 + [(0, 1)] * axes)
+    found = lowered("MaxUnpool", operands, [2] if larger else [], **window)[0]
+    np.testing.assert_array_equal(found, source)
+
+
+# -- pools, ConvTranspose -------------------------------------------------------------------------
+
+
+@FEW
+@given(data=st.data(), p=st.integers(1, 4), axes=st.integers(1, 2), dtype=FLOATS)
+def test_lp_pool(data, p, axes, dtype):
+    kernel = data.draw(st.tuples(*[st.integers(1, 3)] * axes))
+    strides = data.draw(st.tuples(*[st.integers(1, 3)] * axes))
+    pads = tuple(data.draw(st.integers(0, k - 1)) for k in kernel * 2)
+    ceil = data.draw(st.booleans())
+    extents = data.draw(st.tuples(*[st.integers(3, 6)] * axes))
+    x = uniform(1, 2, *extents, dtype=dtype)
+    found = lowered(
+        "LpPool", [x], kernel_shape=kernel, strides=strides, pads=pads, p=p, ceil_mode=int(ceil)
+    )[0]
+    grid = []
+    for i in range(axes):
+        room = extents[i] + pads[i] + pads[i + axes] - kernel[i]
+        steps = -(-room // strides[i]) if ceil else room // strides[i]
+        grid.append(steps + (steps * strides[i] < extents[i] + pads[i]))
+    expected = np.zeros((1, 2, *grid))
+    for at in itertools.product(*map(range, grid)):
+        corner = [a * s - q for a, s, q in zip(at, strides, pads, strict=False)]
+        part = x[(..., *(slice(max(c, 0), c + k) for c, k in zip(corner, kernel, strict=True)))]
+        powers = np.abs(part.astype(np.float64)) ** p
+        expected[(..., *at)] = powers.sum(axis=tuple(range(2, 2 + axes)))
+    # the root of a sum s that is off by e is off by up to e^(1/p) near s = 0
+    steps = 8 * math.prod(kernel)
+    unit = 2.0**-53 if dtype == np.float64 else 2.0**-24
+    root = expected ** (1 / p)
+    assert found.shape == root.shape
+    error = np.abs(found.astype(np.float64) - root)
+    own = 2.0**-11 if dtype == np.float16 else 0
+    assert (error <= 2 * steps * unit * np.maximum(root, unit) + own * root + own * 2.0**-13).all()
+
+
+def test_lp_norms_of_half_floats_do_not_overflow():
+    x = np.full((1, 1, 2, 2), 1000, np.float16)
+    assert lowered("GlobalLpPool", [x], p=2)[0].item() == 2000
+    assert lowered("LpPool", [x], p=2, kernel_shape=(2, 2))[0].item() == 2000
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_global_lp_pool(p):
+    x = uniform(2, 3, 4, 5)
+    expected = (np.abs(x.astype(np.float64)) ** p).sum(axis=(2, 3), keepdims=True) ** (1 / p)
+    close(lowered("GlobalLpPool", [x], p=p)[0], expected, 40)
+
+
+def conv_transpose(x, w, bias, strides, dilations, group, begins, extents):
+    """ONNX ConvTranspose-22 by a loop: item i and tap t meet at i * s + t * d - begin."""
+    per = w.shape[1]
+    out = np.zeros((len(x), per * group, *extents)) + bias.reshape(-1, *[1] * len(extents))
+    for at in itertools.product(*map(range, x.shape[2:])):
+        for tap in itertools.product(*map(range, w.shape[2:])):
+            place = [
+                a * s + t * d - b
+                for a, s, t, d, b in zip(at, strides, tap, dilations, begins, strict=True)
+            ]
+            if all(0 <= v < e for v, e in zip(place, extents, strict=True)):
+                for c in range(x.shape[1]):
+                    g = c // (x.shape[1] // group)
+                    out[(slice(None), slice(g * per, (g + 1) * per), *place)] += (
+                        x[(slice(None), slice(c, c + 1), *at)] * w[(c, slice(None), *tap)]
                     )
-                )
-                if all(0 <= p < n for p, n in zip(place, self.extents, strict=True)):
-                    inside.append((k, place))
-            yield at, inside
+    return out
 
 
-NAMES = "auto_pad pads strides dilations kernel_shape"
-
-
-def _extents(d: Draw, rank: int):
-    return [d.pick((4, 3, 5, 1, 2)) for _ in range(rank)]
-
-
-def _windows(d: Draw, least=0, **options):
-    """Spatial extents and a window that fits them."""
-    rank = d.int(1, 3 if d.int(0, 3) == 0 else 2)
-    extents = _extents(d, rank)
-    kernel = [d.int(1, min(n, 3)) for n in extents]
-    before = dict(d.attributes)
-    found = Windows(d, extents, kernel, **options)
-    if not found.fits:
-        d.attributes = before  # dilated beyond the operand: no window at all
-        options["dilated"] = False
-        found = Windows(d, extents, kernel, **options)
-    return found
-
-
-def _convolved(x, w, windows: Windows, group: int):
-    """The sum over the window, exactly as ONNX Conv says it; operands float64 arrays."""
-    y = np.zeros((x.shape[0], w.shape[0], *windows.counts))
-    each = w.shape[0] // group
-    for at, inside in windows.taps():
-        for k, place in inside:
-            for g in range(group):
-                part = x[:, g * w.shape[1] : (g + 1) * w.shape[1]][(..., *place)]
-                rows = slice(g * each, (g + 1) * each)
-                y[(slice(None), rows, *at)] += part @ w[rows][(..., *k)].T
-    return y
-
-
-def _conv_setup(d: Draw, kinds, opset, wkinds=None):
-    windows = _windows(d)
-    group = d.attr("group", 1, (1, 2, 3))
-    channels, results = d.int(1, 2), d.int(1, 2)
-    batch = d.pick((1, 2, 0))
-    kind = d.format(kinds, opset)
-    x = d.array(kind, (batch, group * channels, *windows.extents), *((0, 9) if wkinds else (-2, 2)))
-    w = d.array(d.pick(wkinds) if wkinds else kind, (group * results, channels, *windows.kernel))
-    d.attr("kernel_shape", None, (windows.kernel,))
-    return windows, group, x, w
-
-
-@RECIPES("Conv", f"{NAMES} group", examples=60)
-def _conv(d: Draw) -> Case:
-    opset = d.opset()
-    windows, group, x, w = _conv_setup(d, FLOATS, opset)
-    bias = d.array(x.dtype, w.shape[:1]) if d.flag() else None
-    y = operand(x).combine(operand(w), lambda a, b: _convolved(a, b, windows, group))
-    if bias is not None:
-        y = y + operand(bias.reshape(-1, *[1] * len(windows.kernel)))
-    return Case([x, w, bias], [y], opset=opset)
-
-
-@RECIPES("ConvInteger", f"{NAMES} group", examples=40)
-def _conv_integer(d: Draw) -> Case:
-    opset = d.opset()
-    windows, group, x, w = _conv_setup(d, BYTES, opset, BYTES)
-    x_zero = d.array(x.dtype, (), 0, 5) if d.flag() else None
-    w_zero = (
-        d.array(w.dtype, d.pick(((), w.shape[:1])), 0, 5)
-        if x_zero is not None and d.flag()
-        else None
+@MANY
+@given(
+    data=st.data(),
+    axes=st.integers(1, 2),
+    group=st.integers(1, 2),
+    mode=st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]),
+    shaped=st.booleans(),
+)
+def test_conv_transpose(data, axes, group, mode, shaped):
+    numbers = st.tuples(*[st.integers(1, 3)] * axes)
+    kernel, strides, dilations, extents = (data.draw(numbers) for _ in range(4))
+    extra = tuple(
+        data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(strides, dilations, strict=True)
     )
-    wide_x = x.astype(float) - (0 if x_zero is None else float(x_zero))
-    shift = 0 if w_zero is None else w_zero.astype(float).reshape(-1, *[1] * (w.ndim - 1))
-    y = _convolved(wide_x, w.astype(float) - shift, windows, group)
-    return Case([x, w, x_zero, w_zero], [y.astype(np.int32)], opset=opset)
-
-
-@RECIPES("QLinearConv", f"{NAMES} group", examples=40)
-def _qlinear_conv(d: Draw) -> Case:
-    opset = d.opset()
-    windows, group, x, w = _conv_setup(d, BYTES, opset, BYTES)
-    per = d.pick(((), w.shape[:1]))
-    scales = [d.array(np.float32, s, 0.05, 0.6) for s in ((), per, ())]
-    x_zero, w_zero = d.array(x.dtype, (), 0, 5), d.array(w.dtype, per, 0, 5)
-    y_zero = d.array(d.pick(BYTES), (), 0, 9)
-    bias = d.array(np.int32, w.shape[:1], -50, 50) if d.flag() else None
-    column = (-1, *[1] * len(windows.kernel))
-    left = x.astype(float) - float(x_zero)
-    right = w.astype(float) - w_zero.astype(float).reshape(-1, *[1] * (w.ndim - 1))
-    total = _convolved(left, right, windows, group)
-    total = total if bias is None else total + bias.reshape(column)
-    # ONNX: scaled in float32, rounded to even, shifted by the zero point and saturated.
-    multiplier = (scales[0] * scales[1] / scales[2]).reshape(column)
-    info = np.iinfo(y_zero.dtype)
-    codes = np.rint(total.astype(np.float32) * multiplier) + np.float32(y_zero)
-    y = np.clip(codes, info.min, info.max).astype(y_zero.dtype)
-    operands = [x, scales[0], x_zero, w, scales[1], w_zero, scales[2], y_zero, bias]
-    return Case(operands, [y], opset=opset)
-
-
-@RECIPES("ConvTranspose", f"{NAMES} group output_padding output_shape", examples=60)
-def _conv_transpose(d: Draw) -> Case:
-    opset = d.opset()
-    rank = d.int(1, 2)
-    extents, kernel, ones = _extents(d, rank), [d.int(1, 3) for _ in range(rank)], [1] * rank
-    strides = d.attr("strides", ones, ([d.int(1, 3) for _ in kernel],))
-    dilations = d.attr("dilations", ones, ([d.int(1, 2) for _ in kernel],))
-    limits = [max(s, g) for s, g in zip(strides, dilations, strict=True)]
-    extra = d.attr("output_padding", [0] * rank, ([d.int(0, m - 1) for m in limits],))
+    x, w = uniform(2, group, *extents), uniform(group, 2, *kernel)
+    bias = uniform(2 * group) if data.draw(st.booleans()) else None
     full = [
-        s * (n - 1) + (k - 1) * g + 1 + e
-        for s, n, k, g, e in zip(strides, extents, kernel, dilations, extra, strict=True)
+        s * (n - 1) + e + (k - 1) * d + 1
+        for s, n, e, k, d in zip(strides, extents, extra, kernel, dilations, strict=True)
     ]
-    how, begins, ends = d.pick(("pads", "shape", "same", "valid")), [0] * rank, [0] * rank
-    if how == "pads":
-        both = [min(2, (f - 1) // 2) for f in full]
-        pads = d.attr("pads", [0] * 2 * rank, ([d.int(0, m) for m in both * 2],))
-        begins, ends = pads[:rank], pads[rank:]
-    elif how == "valid":
-        d.attr("auto_pad", None, ("VALID",), required=True)
+    options = {"strides": strides, "dilations": dilations, "output_padding": extra}
+    pads = (0,) * (2 * axes)
+    if shaped:
+        shape = tuple(data.draw(st.integers(max(f - 3, 1), f + 3)) for f in full)
+        options["output_shape"] = shape
+    elif mode.startswith("SAME"):
+        shape = tuple(n * s for n, s in zip(extents, strides, strict=True))
     else:
-        mode = d.attr("auto_pad", "NOTSET", ("SAME_UPPER", "SAME_LOWER"), required=how == "same")
-        wanted = [n * s for n, s in zip(extents, strides, strict=True)]
-        if how == "shape":
-            wanted = [d.int(1, f) for f in full]
-            d.attr("output_shape", None, (wanted,), required=True)
-        if any(w > f for w, f in zip(wanted, full, strict=True)):
-            d.attributes.pop("auto_pad")  # larger than the kernel reaches: refused
-        else:
-            totals = [f - w for f, w in zip(full, wanted, strict=True)]
-            small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
-            # ONNX: SAME_UPPER puts the odd one at the end, all else at the begin.
-            upper = mode == "SAME_UPPER"
-            begins, ends = (small, large) if upper else (large, small)
-    group = d.attr("group", 1, (1, 2))
-    channels, results = group * d.int(1, 2), d.int(1, 2)
-    kind = d.format(FLOATS, opset)
-    x = d.array(kind, (d.pick((1, 2, 0)), channels, *extents))
-    w = d.array(kind, (channels, results, *kernel))
-    d.attr("kernel_shape", None, (kernel,))
-    bias = d.array(kind, (group * results,)) if d.flag() else None
-    each = channels // group
-
-    def scattered(a, b):
-        y = np.zeros((a.shape[0], group * results, *full))
-        for at, k in product(np.ndindex(*extents), np.ndindex(*kernel)):
-            place = tuple(
-                p * s + i * g for p, s, i, g in zip(at, strides, k, dilations, strict=True)
-            )
-            for g in range(group):
-                part = slice(g * each, (g + 1) * each)
-                rows = slice(g * results, (g + 1) * results)
-                y[(slice(None), rows, *place)] += a[:, part][(..., *at)] @ b[part][(..., *k)]
-        inner = (slice(p, f - q) for p, f, q in zip(begins, full, ends, strict=True))
-        return y[(..., *inner)]
-
-    y = operand(x).combine(operand(w), scattered)
-    if bias is not None:
-        y = y + operand(bias.reshape(-1, *[1] * rank))
-    return Case([x, w, bias], [y], opset=opset)
-
-
-# -- pools -----------------------------------------------------------------------------------
-
-
-def _pool_setup(d: Draw, kinds, opset, *, ceil=True, dilated=True):
-    flag = d.attr("ceil_mode", 0, (0, 1)) if ceil and opset >= 10 else 0
-    windows = _windows(d, dilated=dilated and opset >= 10, ceil=bool(flag))
-    if d.attributes.get("auto_pad", "NOTSET") != "NOTSET":
-        # With SAME and VALID the count of windows is given, whatever ceil_mode says.
-        windows.counts = _unceiled(windows)
-    d.attr("kernel_shape", None, (windows.kernel,), required=True)
-    batch, channels = d.pick((1, 2, 0)), d.int(1, 2)
-    return windows, d.array(d.format(kinds, opset), (batch, channels, *windows.extents), -9, 9)
-
-
-def _unceiled(w: Windows):
-    return [
-        (n + a + b - (k - 1) * g - 1) // s + 1
-        for n, a, b, k, g, s in zip(
-            w.extents, w.begins, w.ends, w.kernel, w.dilations, w.strides, strict=True
-        )
-    ]
-
-
-@RECIPES("MaxPool", f"{NAMES} ceil_mode storage_order", examples=60)
-def _max_pool(d: Draw) -> Case:
-    opset = d.opset()
-    windows, x = _pool_setup(d, (*FLOATS, *(BYTES if opset >= 12 else ())), opset)
-    column = d.attr("storage_order", 0, (0, 1))
-    y = np.empty((*x.shape[:2], *windows.counts), x.dtype)
-    indices = np.empty(y.shape, np.int64)
-    strides = np.cumprod([1, *(windows.extents if column else windows.extents[::-1])[:-1]])
-    strides = strides if column else strides[::-1]
-    for at, inside in windows.taps():
-        for n, c in np.ndindex(*x.shape[:2]):
-            values = [float(x[(n, c, *place)]) for _, place in inside]
-            _, place = inside[int(np.argmax(values))]
-            y[(n, c, *at)] = x[(n, c, *place)]
-            first = (n * x.shape[1] + c) * math.prod(windows.extents)
-            indices[(n, c, *at)] = first + int(np.dot(place, strides))
-    return Case([x], [y, indices if d.flag() else None], opset=opset)
-
-
-@RECIPES("AveragePool", f"{NAMES} ceil_mode count_include_pad", examples=60)
-def _average_pool(d: Draw) -> Case:
-    opset = d.opset()
-    windows, x = _pool_setup(d, FLOATS, opset, dilated=opset >= 19)
-    include = d.attr("count_include_pad", 0, (0, 1))
-    v = operand(x)
-    sums, counts = _summed(v, windows), np.zeros(windows.counts)
-    for at, inside in windows.taps():
-        counts[at] = len(inside)
-        if include:
-            # Of a window that hangs over the padding at the end, the overhang counts not.
-            counts[at] = sum(
-                all(
-                    o * s + i * g < n + a + b
-                    for o, s, i, g, n, a, b in zip(
-                        at,
-                        windows.strides,
-                        k,
-                        windows.dilations,
-                        windows.extents,
-                        windows.begins,
-                        windows.ends,
-                        strict=True,
-                    )
-                )
-                for k in np.ndindex(*windows.kernel)
-            )
-    return Case([x], [sums / counts], opset=opset)
-
-
-def _summed(v: Inexact, windows: Windows) -> Inexact:
-    value = np.zeros((*v.shape[:2], *windows.counts))
-    error = np.zeros(value.shape)
-    for at, inside in windows.taps():
-        parts = [v[(..., *place)] for _, place in inside]
-        if parts:
-            rows = Inexact(
-                np.stack([p.value for p in parts]), np.stack([p.error for p in parts]), v.unit
-            )
-            total = rows.sum(0)
-            value[(..., *at)], error[(..., *at)] = total.value, total.error
-    return Inexact(value, error, v.unit)
-
-
-@RECIPES("LpPool", f"{NAMES} ceil_mode p", examples=50)
-def _lp_pool(d: Draw) -> Case:
-    opset = d.opset()
-    p = d.attr("p", 2, (1, 2))
-    windows, x = _pool_setup(d, FLOATS, opset, ceil=False, dilated=opset >= 18)
-    if opset >= 18:
-        d.attr("ceil_mode", 0, (0,))
-    v = operand(x)
-    sums = _summed(v.abs() if p == 1 else v * v, windows)
-    # The mean is taken and multiplied again: two more roundings.
-    sums = sums.rounded(2)
-    return Case([x], [sums if p == 1 else sums.sqrt()], opset=opset)
-
-
-@RECIPES("GlobalLpPool", "p")
-@RECIPES("GlobalAveragePool GlobalMaxPool")
-def _global_pool(d: Draw) -> Case:
-    opset = d.opset()
-    x = d.array(d.format(FLOATS, opset), (*d.shape(2, 2), *_extents(d, d.int(1, 3))))
-    axes, v = tuple(range(2, x.ndim)), operand(x)
-    if d.op == "GlobalAveragePool":
-        y = v.mean(axes, keepdims=True)
-    elif d.op == "GlobalMaxPool":
-        # onnx's ReferenceEvaluator takes other axes for operands of rank 3.
-        y = exact(v.value.max(axis=axes, keepdims=True), v.unit)
-    else:
-        p = d.attr("p", 2, (1, 2))
-        y = v.abs().sum(axes, True) if p == 1 else (v * v).sum(axes, True).sqrt()
-    return Case([x], [y], opset=opset)
-
-
-@pytest.mark.parametrize("op", RECIPES.by_op)
-def test_rule(op):
-    check(op, RECIPES.by_op[op])
+        if mode == "NOTSET":
+            pads = data.draw(st.tuples(*[st.integers(0, 1)] * (2 * axes)))
+            options["pads"] = pads
+        shape = tuple(f - pads[i] - pads[i + axes] for i, f in enumerate(full))
+        assume(min(shape) >= 1)
+    begins = list(pads[:axes])
+    if shaped or mode.startswith("SAME"):
+        totals = [f - s for f, s in zip(full, shape, strict=True)]
+        begins = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in totals]
+    if mode != "NOTSET":
+        options["auto_pad"] = mode
+    operands = [x, w, *([] if bias is None else [bias])]
+    found = lowered("ConvTranspose", operands, group=group, **options)[0]
+    wide = [a.astype(np.float64) for a in (x, w)]
+    plain = np.zeros(2 * group) if bias is None else bias.astype(np.float64)
+    expected = conv_transpose(*wide, plain, strides, dilations, group, begins, shape)
+    close(found, expected, 2 * math.prod(kernel) + 2, scale=math.prod(kernel) + 1)
