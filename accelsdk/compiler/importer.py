@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike
 from onnx import defs
 
 from accelsdk.backend.program_file import MAGIC
+from accelsdk.compiler.importer_constants import dense
 from accelsdk.compiler.importer_convert import PINNED_OPSET as PINNED_OPSET
 from accelsdk.compiler.importer_convert import converted, first_line
-from accelsdk.compiler.importer_nodes import Place, Scope, Walker
+from accelsdk.compiler.importer_nodes import Walker
+from accelsdk.compiler.importer_scope import Listed, Place, Scope
 from accelsdk.compiler.importer_tensors import Origin, dynamic, format_of, tensor_constant
 from accelsdk.compiler.importer_wire import split
 from accelsdk.compiler.rules.catalogue import RULES
@@ -29,6 +31,7 @@ from accelsdk.errors import (
     InvalidArgument,
     ModelError,
     NotFound,
+    UnsupportedGraph,
 )
 from accelsdk.graph.graph import Constant, Graph
 from accelsdk.graph.rewrite import LoweringRule
@@ -84,14 +87,16 @@ def _read(
 ) -> Graph:
     _check_header(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    declared = [item for item in model.graph.input if item.name not in tensors]
+    sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
+    weights = tensors.keys() | sparse.keys()
+    declared = [item for item in model.graph.input if item.name not in weights]
     known = (*rules, *RULES)
     current = converted(model, {(rule.domain, rule.op) for rule in known})
     opsets = {
         "" if entry.domain == "ai.onnx" else entry.domain: entry.version
         for entry in current.opset_import
     }
-    functions = {(f.domain, f.name): f for f in current.functions}
+    functions = {(f.domain, f.name, f.overload): f for f in current.functions}
     walker = Walker(known, functions, origin)
     scope: Scope = {}
     inputs: list[Value] = []
@@ -111,6 +116,8 @@ def _read(
     made = {t.name: t for t in current.graph.initializer if t.name not in scope}
     for name, tensor in (made | tensors).items():
         scope[name] = walker.add_constant(tensor_constant(tensor, name, origin))
+    for name, made in sparse.items():
+        scope[name] = walker.add_constant(dense(made, name, origin))
     walker.walk(current.graph.node, scope, Place(opsets))
     outputs = [_output(walker, scope, item.name) for item in model.graph.output]
     if not outputs:
@@ -125,6 +132,12 @@ def _output(walker: Walker, scope: Scope, name: str) -> Value:
     value = scope.get(name)
     if value is None:
         raise ModelError(f"output {name!r} is never computed")
+    if not isinstance(value, Value):
+        kind = "a sequence" if isinstance(value, Listed) else "an optional"
+        raise UnsupportedGraph(
+            f"output {name!r} is {kind}; sequences and maps are not supported as outputs",
+            remedy="give its tensors as outputs of their own",
+        )
     if value.name == name:
         return value
     return walker.copy(value, name)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import defs, helper, inliner, numpy_helper, version_converter
 
+from accelsdk.compiler.importer_scan8 import hide, show
 from accelsdk.errors import ModelError, UnsupportedGraph
 from accelsdk.graph.graph import ONNX, Constant
 from accelsdk.graph.types import Value
@@ -24,6 +25,8 @@ PINNED_OPSET = 23
 #: The converter may need the contents (axes, pads, shapes, scales) of tensors up to this size.
 _SMALL = 64
 _OWN = ("", "ai.onnx")
+#: From this opset on, a Scan is what it is in the pinned one.
+_SCAN_9 = 9
 
 
 def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> onnx.ModelProto:
@@ -53,7 +56,12 @@ def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> on
     try:
         if bare.functions:
             bare = inliner.inline_local_functions(bare, convert_version=True)
-        return version_converter.convert_version(bare, PINNED_OPSET)
+        if version < _SCAN_9:
+            hide(bare.graph)
+        made = version_converter.convert_version(bare, PINNED_OPSET)
+        if version < _SCAN_9:
+            show(made.graph)
+        return made
     except Exception as error:
         what = f"the model cannot be converted from opset {version} to {PINNED_OPSET}"
         remedy = f"export it with opset {PINNED_OPSET}, or 18 and later"
@@ -66,7 +74,7 @@ def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> on
         ]
         if reasons:
             raise UnsupportedGraph(what, reasons=reasons, remedy=remedy) from error
-        if not foreign:
+        if not foreign and not _has_sparse(untouched.graph):
             raise ModelError(f"{what}: {first_line(error)}", remedy=remedy) from error
         return untouched
 
@@ -83,6 +91,12 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in given:
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             bare.graph.input.append(info)
+    for sparse in bare.graph.sparse_initializer:
+        if sparse.values.name not in given:
+            kind = sparse.values.data_type
+            info = helper.make_tensor_value_info(sparse.values.name, kind, sparse.dims)
+            bare.graph.input.append(info)
+    del bare.graph.sparse_initializer[:]
     kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
     del bare.graph.initializer[:]
     bare.graph.initializer.extend(kept)
@@ -90,6 +104,15 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     del bare.graph.value_info[:]
     bare.ir_version = max(bare.ir_version, 4)  # from 4 on initialisers need not be inputs
     return bare
+
+
+def _has_sparse(graph: onnx.GraphProto) -> bool:
+    """Whether a node holds a sparse tensor, which onnx cannot convert."""
+    return any(
+        item.HasField("sparse_tensor") or (item.HasField("g") and _has_sparse(item.g))
+        for node in graph.node
+        for item in node.attribute
+    )
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

@@ -40,6 +40,7 @@ def signature(source: Source) -> tuple[tuple[Argument, ...], tuple[Argument, ...
     """
     model, _ = _load(source)
     weights = {tensor.name for tensor in model.graph.initializer}
+    weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     inputs = [item for item in model.graph.input if item.name not in weights]
     return (
         tuple(_argument(item, "input") for item in inputs),

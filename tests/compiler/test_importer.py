@@ -167,9 +167,10 @@ def test_if_with_a_known_condition_is_inlined(flag, ops):
     assert graph.outputs[0].name == "y"
 
 
-def test_if_with_an_open_condition_is_refused():
-    with pytest.raises(UnsupportedGraph, match=r"\(If\): its condition is computed at run time"):
-        importer.read(model(BRANCH))
+def test_if_with_an_open_condition_computes_both_branches():
+    graph = importer.read(model(BRANCH))
+    ops = [node.op for node in graph.nodes if node.op != "Identity"]
+    assert ops == ["Neg", "Exp", "Log", "Where"]
 
 
 def test_own_functions_are_expanded():

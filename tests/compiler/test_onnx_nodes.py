@@ -17,15 +17,9 @@ REFUSED = {
     "BatchNormalization": "training",
     "Dropout": "training",
     "FlexAttention": "preview domain",
-    "If": "the condition depends on data, or the type is no tensor",
+    "If": "the condition depends on data, and the branches differ in type",
     "ImageDecoder": "decodes files",
-    "Loop": "control flow",
-    "OptionalGetElement": "optional types",
-    "OptionalHasElement": "optional types",
     "RandomUniformLike": "random numbers",
-    "Scan": "control flow",
-    "SequenceInsert": "sequences",
-    "SplitToSequence": "sequences",
     "TfIdfVectorizer": "strings",
 }
 
