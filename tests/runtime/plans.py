@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from accelsdk.backend.backend import NATIVE, Refusal, refuse
+from accelsdk.backend.backend import Backend, Refusal, refuse
 from accelsdk.backend.info import BackendInfo
 from accelsdk.backend.program import TensorSpec
 from accelsdk.backend.program_plan import Crossing, Outline, Piece
@@ -96,39 +96,50 @@ def reference():
     return registry().backend("reference_cpu")
 
 
-class OneOp(type(reference())):
-    """A backend that runs one op of the table, and refuses all others."""
+def one_op(base):
+    """Returns a class of backends like ``base`` that run one op, and refuse all others."""
 
-    def __init__(self, op="MatMul"):
-        self.op = op
+    class OneOp(type(registry().backend(base))):
+        def __init__(self, op="MatMul"):
+            super().__init__()
+            self.op = op
 
-    @property
-    def info(self):
-        return replace(super().info, name="one_op")
+        @property
+        def info(self):
+            return replace(super().info, name="one_op")
 
-    def supports(self, graph, node, target):
-        if node.op == self.op:
-            return NATIVE
-        return refuse(Refusal.OPERATOR, f"only {self.op} is built in, not {node.op}")
+        def supports(self, graph, node, target):
+            if node.op == self.op:
+                return super().supports(graph, node, target)
+            return refuse(Refusal.OPERATOR, f"only {self.op} is built in, not {node.op}")
 
-    def enumerate_devices(self, options):
-        found = super().enumerate_devices(options)
-        return replace(found, devices=tuple(replace(d, id="one_op:0") for d in found.devices))
+        def claim(self, graph, target):
+            return Backend.claim(self, graph, target)
+
+        def enumerate_devices(self, options):
+            found = super().enumerate_devices(options)
+            devices = (replace(d, id=d.id.replace(base, "one_op")) for d in found.devices)
+            return replace(found, devices=tuple(devices))
+
+    return OneOp
+
+
+OneOp = one_op("reference_cpu")
 
 
 def value(name, *shape):
     return Value(name, TensorType(FLOAT, shape))
 
 
-def small_model():
+def small_model(activation="Tanh"):
     """Two layers, whose hidden values and whose input are outputs too."""
     rng = np.random.default_rng(5)
-    weights = [rng.normal(size=(8, 8)).astype(np.float32) for _ in range(2)]
+    weights = [rng.integers(-3, 4, (8, 8)).astype(np.float32) for _ in range(2)]
     w1, w2 = (Constant.of(f"w{i}", weight) for i, weight in enumerate(weights, 1))
     x, a, b, c, y = (value(name, 4, 8) for name in "xabcy")
     nodes = (
         Node("MatMul", (x, w1.value), (a,), name="m1"),
-        Node("Tanh", (a,), (b,), name="t"),
+        Node(activation, (a,), (b,), name="t"),
         Node("MatMul", (b, w2.value), (c,), name="m2"),
         Node("Add", (c, a), (y,), name="add"),
     )

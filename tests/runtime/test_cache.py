@@ -137,7 +137,7 @@ def test_changed_code_counts(kept, tmp_path, monkeypatch):
     [
         lambda path: path.write_bytes(path.read_bytes()[:100]),
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"),
         lambda path: path.write_bytes(path.read_bytes()[:8] + b"\x63" + path.read_bytes()[9:]),
         lambda path: (path.unlink(), path.mkdir()),
     ],
