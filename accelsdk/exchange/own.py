@@ -112,10 +112,11 @@ def _requantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     if zero:
         wide = em.cast(zero, to)
         scaled = em.node("Add", scaled, wide)
-        low = em.node("Max", low, wide) if attribute(node, "relu") else low
+        low = _greater(em, low, wide) if attribute(node, "relu") else low
     elif attribute(node, "relu"):
         low = em.constant(dtype(0))
-    return (em.cast(em.node("Min", em.node("Max", scaled, low), high), onnx_type(target)),)
+    limited = _lesser(em, _greater(em, scaled, low), high)
+    return (em.cast(limited, onnx_type(target)),)
 
 
 def _fixed_product(em: Emitter, acc: str, q31: str, shift: str, double: bool) -> str:
@@ -336,6 +337,49 @@ def _where(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     return (em.node("Or", chosen, other),)
 
 
+def _greater(em: Emitter, a: str, b: str) -> str:
+    return em.node("Where", em.node("Greater", a, b), a, b)
+
+
+def _lesser(em: Emitter, a: str, b: str) -> str:
+    return em.node("Where", em.node("Less", a, b), a, b)
+
+
+def _sign(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    to = onnx_type(node.result.format)
+    zero = em.constant(np.array(0, node.result.format.dtype))
+    positive, negative = (em.node(op, names[0], zero) for op in ("Greater", "Less"))
+    return (em.node("Sub", em.cast(positive, to), em.cast(negative, to)),)
+
+
+def _divide(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """Integer Div and Mod, 0 for a divisor of 0: no division that a processor refuses."""
+    a, b = names
+    format = node.result.format
+
+    def is_equal(number: int) -> str:
+        wanted = em.constant(np.array(number, format.dtype), format)
+        return em.cast(em.node("Equal", b, wanted), onnx_type(format))
+
+    def less(start: int, what: str) -> str:
+        return em.node("Sub", em.constant(np.array(start, format.dtype), format), what)
+
+    zero = is_equal(0)
+    divisor = em.node("Add", b, zero)
+    if format.is_signed:  # x / -1 is x / 1, negated
+        minus = is_equal(-1)
+        twice = em.node("Add", minus, minus)
+        divisor = em.node("Add", divisor, twice)
+    if node.op == "Mod" and not attribute(node, "fmod"):
+        return (em.node("Mul", em.node("Mod", a, divisor), less(1, zero)),)
+    if node.op == "Mod":
+        # onnxruntime takes the remainder of 64-bit integers in float64.
+        whole_part = em.node("Mul", em.node("Div", a, divisor), divisor)
+        return (em.node("Mul", em.node("Sub", a, whole_part), less(1, zero)),)
+    quotient = em.node("Mul", em.node("Div", a, divisor), less(1, zero))
+    return (em.node("Mul", quotient, less(1, twice)) if format.is_signed else quotient,)
+
+
 def _identity(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     """A reduction over no axes, or the padding of a scalar."""
     return (em.node("Identity", names[0]),)
@@ -360,6 +404,11 @@ BODIES: Mapping[str, Body] = {
     "SparseLengthsSumFused": _sparse_lengths_sum,
     "Cast": _cast,
     "Where": _where,
+    "Div": _divide,
+    "Mod": _divide,
+    "Sign": _sign,
+    "Max": lambda em, _, names: (_greater(em, *names),),
+    "Min": lambda em, _, names: (_lesser(em, *names),),
     "Pad": _identity,
     "IsNaN": _decoded_test,
     "IsInf": _decoded_test,

@@ -57,6 +57,12 @@ def has_equivalent(node: Node) -> bool:
             return _is_plain_affine(node)
         case "Cast":
             return _is_plain_cast(node)
+        case "Div" | "Mod":
+            # onnxruntime fails for a zero divisor, and the lowest integer by -1 ends the process.
+            return node.result.format.is_float
+        case "Max" | "Min" | "Clip" | "Sign":
+            # It looks at the lower halves of 64-bit integers (1.31, AVX-512).
+            return node.result.format != f.INT64
         case "Where":
             # onnxruntime selects no booleans.
             return node.result.format != f.BOOL
@@ -175,6 +181,18 @@ def _dequantize(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequenc
     em.emit("DequantizeLinear", inputs, outputs, {"axis": _axis(node)}, name=node.name)
 
 
+def _clip(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """A limit that is left out is an infinity; onnxruntime takes the largest finite number."""
+    format = node.result.format
+    limits = [*inputs[1:], "", ""][:2]
+    if format.is_float:
+        limits = [
+            name or em.constant(np.array(end, format.dtype), format)
+            for name, end in zip(limits, (-np.inf, np.inf), strict=True)
+        ]
+    em.emit("Clip", (inputs[0], *limits), outputs, name=node.name)
+
+
 def _suppression(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     most = _ints(node, "max_output_boxes_per_class")
     given = _attributes(node, "max_output_boxes_per_class")
@@ -216,6 +234,7 @@ _SPECIAL: Mapping[str, Callable[..., None]] = {
     "Quantize": _quantize,
     "Dequantize": _dequantize,
     "Cast": _cast,
+    "Clip": _clip,
     "Resize": _resize,
     "NonMaxSuppression": _suppression,
 }

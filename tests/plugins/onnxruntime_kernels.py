@@ -21,7 +21,7 @@ from accelsdk.backend.driver import View
 from accelsdk.errors import AccelError, InvalidArgument
 from accelsdk.formats import Format, Kind
 from accelsdk.graph.graph import Graph, Node
-from accelsdk.graph.opdef import NumericsClass
+from accelsdk.graph.opdef import Family, NumericsClass
 from accelsdk.graph.ops import TABLE, attribute, lookup
 from accelsdk.graph.types import TensorType, Value
 from accelsdk.kernels.api import evaluate
@@ -88,7 +88,9 @@ def _operand(node: Node, index: int, value: Value, rng: np.random.Generator) -> 
 
 
 _INDEXED = ("Gather", "GatherND", "GatherElements", "ScatterElements", "ScatterND")
+_COMPARING = ("Max", "Min", "Clip", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "TopK", "Less")
 _POSITIVE = ("Log", "Sqrt", "Acosh", "ReduceLogSum")
+_PLAIN = (Family.ELEMENTWISE, Family.ACTIVATION)
 _WITHIN_ONE = ("Asin", "Acos", "Atanh")
 
 
@@ -118,8 +120,9 @@ def _special(node: Node, index: int, value: Value, rng: np.random.Generator):
         return np.zeros(shape)  # narrow floats have no other zero point
     if op == "BitShift" and index == 1:
         return rng.integers(0, 8, shape)
-    if op in ("Div", "Mod") and index == 1:
-        return rng.integers(1, 9, shape)
+    if op in ("Div", "Mod") and format.is_integer:
+        ends = [0, 1, -1, 3, 7, int(format.min)] if format.is_signed else [0, 1, 3, 255]
+        return rng.choice(np.array(ends, format.dtype), shape)
     if op == "Pow":
         return rng.integers(0, 4, shape) if index else rng.integers(1, 6, shape)
     return None
@@ -158,7 +161,8 @@ def _plain(node: Node, value: Value, rng: np.random.Generator) -> np.ndarray:
     if format.kind is Kind.FIXED:
         return rng.integers(-128, 128, shape)
     if format.is_integer:
-        return rng.integers(-7 if format.is_signed else 0, 8, shape)
+        small = rng.integers(-7 if format.is_signed else 0, 8, shape)
+        return small << 31 if format.bits == 64 and node.op in _COMPARING else small
     x = rng.standard_normal(shape)
     if node.op.endswith("Normalization"):
         x = rng.integers(-8, 9, shape)  # no two values differ by next to nothing
@@ -166,6 +170,8 @@ def _plain(node: Node, value: Value, rng: np.random.Generator) -> np.ndarray:
         x = np.abs(x) + 1
     if node.op in _WITHIN_ONE:
         x = 0.9 * np.tanh(x)
+    if lookup(node).numerics is NumericsClass.EXACT and lookup(node).family in _PLAIN:
+        x = np.where(rng.random(shape) < 0.2, rng.choice([np.nan, np.inf, -np.inf], shape), x)
     return np.asarray(encode(np.asarray(x, np.float64), format) if format.bits < 16 else x)
 
 
