@@ -82,14 +82,11 @@ def _embed(b: Builder, node: Node) -> Sequence[Value | None]:
 
 def _quantised_embed(b: Builder, node: Node) -> Sequence[Value | None]:
     """EmbedLayerNormalization over quantised tables; only the rows that are read are widened."""
-    tables = [
-        None if (table := node.operand(at)) is None else (table, at + offset)
-        for offset, at in ((6, 2), (6, 3), (6, 4), (6, 5), (6, 6))
-    ]
-    parts = [None if t is None else _Table(b, node, *t) for t in tables]
-    word, position, segment, gamma, beta = parts
+    word, position, segment, gamma, beta = (
+        None if node.operand(at) is None else _Table(b, node, at) for at in range(2, 7)
+    )
     if word is None or position is None or gamma is None or beta is None:
-        refuse(node, "a table or its scale is missing")
+        refuse(node, "a table is missing")
     total = word.rows(required(node, 0))
     total = b.op("Add", total, position.rows(_positions(b, node, position.table)))
     if segment is not None and node.operand(1) is not None:
@@ -101,9 +98,10 @@ def _quantised_embed(b: Builder, node: Node) -> Sequence[Value | None]:
 class _Table:
     """A quantised embedding table or vector, with its scale and zero point."""
 
-    def __init__(self, b: Builder, node: Node, table: Value, at: int) -> None:
-        self.b, self.table = b, table
-        self.scale, self.zero = required(node, at), required(node, at + 5)
+    def __init__(self, b: Builder, node: Node, at: int) -> None:
+        self.b, self.table = b, required(node, at)
+        # Five tables, then their scales after the mask, then their zero points.
+        self.scale, self.zero = required(node, at + 6), required(node, at + 11)
 
     def rows(self, indices: Value) -> Value:
         picked = self.b.op("Gather", self.table, indices, axis=0)
