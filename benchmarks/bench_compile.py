@@ -7,8 +7,7 @@
 The synthetic model is a chain of blocks of ten ONNX nodes as networks have them (Conv,
 BatchNormalization, Relu, residual Add, Transpose, MatMul, bias, Gelu's parts) on small tensors,
 so that only the number of nodes counts. Seconds are of one processor, so that what else the
-machine does counts little; each phase runs once. The real models are those of tests/models and
-the light ones inside the onnx package.
+machine does counts little; each phase runs once. The real models are those of tests/models.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -74,7 +73,7 @@ def chain(nodes: int) -> bytes:
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
-def phases(source: bytes | str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+def phases(source: bytes | str, given: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of each phase, and the numbers of nodes."""
     seconds: dict[str, float] = {}
 
@@ -85,7 +84,7 @@ def phases(source: bytes | str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
         seconds[name] = time.process_time() - start
         return result
 
-    graph = timed("import", lambda: importer.read(source, input_shapes=shapes))
+    graph = timed("import", lambda: importer.read(source, **given))
     seconds["nodes"] = len(graph.nodes)
     core = timed("lower", lambda: pipeline.to_core(graph, passes=()))
     done = timed("passes", lambda: run_passes(core, pipeline.PASSES))
@@ -94,16 +93,16 @@ def phases(source: bytes | str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     return seconds
 
 
-def real_models() -> Iterator[tuple[str, str, Mapping[str, tuple[int, ...]]]]:
-    """Name, path and input shapes of every model that is installed."""
-    for model in zoo.MODELS:
+def real_models() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Name, path and what fixes the inputs of every model that is installed."""
+    for model in zoo.EVERY:
         try:
-            yield model.name, str(model.file()), model.shapes
+            path = str(model.file())
         except zoo.Missing as missing:
             print(f"<!-- {model.name}: {missing} -->")
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    for path in sorted(folder.glob("*.onnx")):
-        yield path.stem, str(path), {}
+            continue
+        shapes = {name: shape for name, shape in model.shapes.items() if name not in model.values}
+        yield model.name, path, {"input_shapes": shapes, "input_values": model.values}
 
 
 _PHASES = ("import", "lower", "passes", "plan")
@@ -116,8 +115,8 @@ def print_times(sizes: tuple[int, ...]) -> None:
     phases(chain(100), {})  # what is imported on first use is not compiling
     for size in sizes:
         _print_row(f"chain of {size:,}", phases(chain(size), {}))
-    for name, path, shapes in real_models():
-        _print_row(name, phases(path, shapes))
+    for name, path, given in real_models():
+        _print_row(name, phases(path, given))
 
 
 def _print_row(name: str, row: Mapping[str, float]) -> None:
@@ -131,8 +130,8 @@ def print_plans() -> None:
     """Prints what the memory plan of each real model comes to, after checking it."""
     print("| model | nodes | largest live bytes | arena bytes | efficiency |")
     print("| --- " + "| ---: " * 4 + "|")
-    for name, path, shapes in real_models():
-        graph = pipeline.to_core(path, input_shapes=shapes)
+    for name, path, given in real_models():
+        graph = pipeline.to_core(path, **given)
         found = plan(graph)
         check_plan(graph, found)
         sizes = f"{found.largest_live_bytes:,} | {found.arena_bytes:,}"
