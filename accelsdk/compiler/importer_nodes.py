@@ -76,15 +76,15 @@ class Walker:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.bounded: set[str] = set()
-        self._values: set[str] = set()
-        self._nodes: set[str] = set()
+        self._values = _Names()
+        self._nodes = _Names()
         self._unrolled = 0
 
     # -- names ---------------------------------------------------------------------------
 
     def fresh(self, name: str) -> str:
         """Returns a name like ``name`` that no value has yet, and takes it."""
-        return _fresh(name, self._values)
+        return self._values.fresh(name)
 
     def add_constant(self, constant: Constant) -> Value:
         """Adds a constant under its own name or one like it."""
@@ -96,7 +96,7 @@ class Walker:
     def copy(self, value: Value, name: str) -> Value:
         """Adds an Identity that gives ``value`` another name."""
         result = Value(self.fresh(name), value.type)
-        node = _fresh(f"{name}/copy", self._nodes)
+        node = self._nodes.fresh(f"{name}/copy")
         self.nodes.append(Node("Identity", (value,), (result,), {}, ONNX, node, (node,)))
         return result
 
@@ -182,7 +182,7 @@ class Walker:
         attributes: Mapping[str, int],
     ) -> list[Value]:
         """Adds a node of the pinned opset for a node that is being expanded."""
-        name = _fresh(f"{visit.name}/{op}", self._nodes)
+        name = self._nodes.fresh(f"{visit.name}/{op}")
         labels = [f"{name}:{index}" for index in range(outputs)]
         given: dict[str, Any] = dict(attributes)
         proto = onnx.helper.make_node(op, [], labels, **given)
@@ -209,7 +209,7 @@ class Walker:
             )
 
     def _node_name(self, proto: onnx.NodeProto, place: Place) -> str:
-        return _fresh(f"{place.prefix}{_stem(proto)}", self._nodes)
+        return self._nodes.fresh(f"{place.prefix}{_stem(proto)}")
 
     # -- one node ------------------------------------------------------------------------
 
@@ -350,12 +350,21 @@ def _stem(proto: onnx.NodeProto) -> str:
     return proto.name or next((o for o in proto.output if o), proto.op_type)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    found, count = name, 1
-    while found in taken:
-        found, count = f"{name}_{count}", count + 1
-    taken.add(found)
-    return found
+class _Names:
+    """Names in use; thousands that are alike cost no more than as many that differ."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._copies: dict[str, int] = {}
+
+    def fresh(self, name: str) -> str:
+        """Returns a name like ``name`` that is not in use, and takes it."""
+        found = name
+        while found in self._taken:
+            self._copies[name] = self._copies.get(name, 0) + 1
+            found = f"{name}_{self._copies[name]}"
+        self._taken.add(found)
+        return found
 
 
 def _lower_alone(

@@ -1,5 +1,7 @@
 """If, Loop, Scan, sequences and optionals: worked out while a model is read."""
 
+import cProfile
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -553,3 +555,23 @@ def test_functions_are_told_apart_by_overload(opset):
     (found,) = ours(model, {"x": X})
     (wanted,) = ReferenceEvaluator(model).run(None, {"x": X}) if opset == 0 else (np.exp(-X),)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_unrolled_names_are_distinct_and_calls_grow_with_the_turns():
+    model = text("""g (float[2] x, float[N,2] z) => (float[2] y, float[N,2] s) {
+        y, s = Scan <num_scan_inputs = 1, body = b (float[2] a, float[2] p)
+                => (float[2] a2, float[2] o) { a2 = Add(a, p) o = Neg(a2) }> (x, z)
+    }""")
+    calls = []
+    for turns in (100, 400):
+        graph = read(model, input_shapes={"z": (turns, 2)})
+        assert len({node.name for node in graph.nodes}) == len(graph.nodes)
+        calls.append(_calls(lambda turns=turns: read(model, input_shapes={"z": (turns, 2)})))
+    assert calls[1] < 5 * calls[0]
+
+
+def _calls(action):
+    """Python function calls that an action makes: work counted, not timed."""
+    profile = cProfile.Profile()
+    profile.runcall(action)
+    return sum(entry.callcount for entry in profile.getstats())
