@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike
-from onnx import defs
 
 from accelsdk.backend.program_file import MAGIC
+from accelsdk.compiler.importer_check import check_model, check_size
 from accelsdk.compiler.importer_constants import dense
 from accelsdk.compiler.importer_convert import PINNED_OPSET as PINNED_OPSET
 from accelsdk.compiler.importer_convert import converted, first_line
@@ -85,7 +85,7 @@ def _read(
     input_values: Mapping[str, ArrayLike],
     rules: Sequence[LoweringRule],
 ) -> Graph:
-    _check_header(model)
+    check_model(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
     weights = tensors.keys() | sparse.keys()
@@ -103,6 +103,7 @@ def _read(
     _check_names([item.name for item in declared], input_shapes, input_values)
     for item in declared:
         value = _input(item, input_shapes.get(item.name), input_values.get(item.name))
+        check_size(value)
         walker.fresh(value.name)
         scope[item.name] = value
         if item.name in input_values:
@@ -119,6 +120,10 @@ def _read(
     for name, made in sparse.items():
         scope[name] = walker.add_constant(dense(made, name, origin))
     walker.walk(current.graph.node, scope, Place(opsets))
+    for node in walker.nodes:
+        for result in node.outputs:
+            if result is not None:
+                check_size(result, node.name)
     outputs = [_output(walker, scope, item.name) for item in model.graph.output]
     if not outputs:
         raise ModelError("the model has no outputs")
@@ -203,32 +208,6 @@ def _parse(data: memoryview, origin: Origin) -> tuple[onnx.ModelProto, Origin]:
     if not model.HasField("graph"):
         raise ModelError(f"{where} is no ONNX model: it has no graph", remedy=remedy)
     return model, replace(origin, blobs=skeleton.blobs)
-
-
-# -- opset -------------------------------------------------------------------------------------
-
-
-def _check_header(model: onnx.ModelProto) -> None:
-    newest = defs.onnx_opset_version()
-    versions = [e.version for e in model.opset_import if e.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] < 1:
-        raise ModelError(
-            "the model does not say which ai.onnx opset it uses", remedy="export it again"
-        )
-    if versions[0] > newest:
-        raise ModelError(
-            f"the model uses opset {versions[0]}; onnx {onnx.__version__} knows up to {newest}",
-            remedy=f"install a newer onnx, or export with opset {PINNED_OPSET}",
-        )
-    counts: dict[str, int] = {}
-    for tensor in model.graph.initializer:
-        counts[tensor.name] = counts.get(tensor.name, 0) + 1
-    for node in model.graph.node:
-        for name in node.output:
-            counts[name] = counts.get(name, 0) + bool(name)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise ModelError(f"value {twice[0]!r} is made twice")
 
 
 # -- inputs ------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def _wide(x: Array) -> Array:
 
 def _moments(rows: Array, epsilon: float) -> tuple[Array, Array]:
     """Subtracts from each row its mean, in place; returns mean and inverse deviation."""
-    length = max(rows.shape[1], 1)
+    length = rows.shape[1]  # of nothing the mean is 0 / 0, as in the decomposition
     wide = accumulator(rows)
     mean = np.add.reduce(rows, axis=1, keepdims=True, dtype=wide) / length
     mean = mean.astype(rows.dtype)

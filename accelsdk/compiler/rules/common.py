@@ -8,6 +8,7 @@ importer applies it to find them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import NoReturn
 
 import numpy as np
@@ -135,6 +136,20 @@ def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:
     if len(found) != len(axes):
         refuse(node, f"axes {tuple(axes)} repeat an axis")
     return found
+
+
+#: Rules make no constants of more elements: a model of a few bytes could ask for terabytes.
+_MOST_ELEMENTS = 1 << 26
+
+
+def affordable(node: Node, *extents: int) -> None:
+    """Refuses a node whose constant, of the extents, would be too large to carry."""
+    if prod(extents) > _MOST_ELEMENTS:
+        refuse(
+            node,
+            f"it needs a constant of {prod(extents):,} elements; at most "
+            f"{_MOST_ELEMENTS:,} are supported",
+        )
 
 
 def only_result(node: Node, count: int = 1) -> None:

@@ -25,6 +25,8 @@ def _concat(b: Builder, node: Node) -> Sequence[Value | None]:
 
 def _split(b: Builder, node: Node) -> Sequence[Value | None]:
     x = required(node, 0)
+    if not x.shape:
+        refuse(node, "its operand is a scalar")
     axis = axis_of(node, integer(node, "axis", 0), x.type.rank)
     sizes = integers(b, node, 1, "split")
     if sizes is None:

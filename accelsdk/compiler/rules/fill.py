@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsdk.compiler.rules.common import (
+    affordable,
     constant,
     integer,
     integers,
@@ -25,8 +26,6 @@ from accelsdk.graph.types import Value
 
 #: Larger results are made at run time by Expand, so that the program does not carry them.
 _LARGEST = 4096
-#: A Range longer than this is taken for a mistake.
-_LONGEST = 1 << 26
 
 
 def _constant_of_shape(b: Builder, node: Node) -> Sequence[Value | None]:
@@ -50,11 +49,10 @@ def _range(b: Builder, node: Node) -> Sequence[Value | None]:
     if start is None or limit is None or delta is None:
         refuse(node, "it needs start, limit and delta")
     first, last, step = (array.reshape(()).item() for array in (start, limit, delta))
-    if step == 0:
-        refuse(node, "delta is 0")
+    if step == 0 or not all(map(math.isfinite, (first, last, step))):
+        refuse(node, f"there is no range from {first} to {last} in steps of {step}")
     count = max(math.ceil((last - first) / step), 0)
-    if count > _LONGEST:
-        refuse(node, f"it has {count:,} elements; at most {_LONGEST:,} are supported")
+    affordable(node, count)
     # ONNX defines element i as start + i * delta, in the operands' format.
     steps: NDArray[Any] = np.arange(count).astype(start.dtype)
     numbers = steps * np.asarray(step, start.dtype) + np.asarray(first, start.dtype)
@@ -66,6 +64,7 @@ def _eye_like(b: Builder, node: Node) -> Sequence[Value | None]:
     kind = by_name(text(node, "dtype", x.format.name))
     if x.type.rank != 2:
         refuse(node, f"its operand has rank {x.type.rank} instead of 2")
+    affordable(node, *x.shape)
     k = integer(node, "k", 0)
     return [b.constant(np.eye(x.shape[0], x.shape[1], k=k).astype(kind.dtype), kind)]
 

@@ -22,7 +22,9 @@ def _dropout(b: Builder, node: Node) -> Sequence[Value | None]:
         refuse(node, "training mode is not supported")
     x = required(node, 0)
     wants_mask = len(node.outputs) > 1 and node.outputs[1] is not None
-    return [x, b.constant(np.ones(x.shape, np.bool_))] if wants_mask else [x]
+    if not wants_mask:
+        return [x]
+    return [x, b.op("Expand", b.constant(np.ones((), np.bool_)), shape=x.shape)]
 
 
 RULES: tuple[LoweringRule, ...] = (

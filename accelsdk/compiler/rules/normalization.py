@@ -20,6 +20,9 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
+#: LRN over more neighbours than this is taken for a mistake: each is an op of its own.
+_WIDEST = 1024
+
 
 def _batch(b: Builder, node: Node) -> Sequence[Value | None]:
     if integer(node, "training_mode", 0):
@@ -81,6 +84,8 @@ def _lrn(b: Builder, node: Node) -> Sequence[Value | None]:
     rank, channels = x.type.rank, x.shape[1]
     # Neighbours beyond the first and the last channel add nothing.
     before, after = (min(n, max(channels - 1, 0)) for n in ((size - 1) // 2, size // 2))
+    if before + after >= _WIDEST:
+        refuse(node, f"size {size} is not supported; at most {_WIDEST:,} is")
     pads = [0] * (2 * rank)
     pads[1], pads[1 + rank] = before, after
     padded = b.op("Pad", b.op("Mul", x, x), pads=tuple(pads))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from accelsdk.compiler.rules.common import (
+    affordable,
     axis_of,
     constant,
     integer,
@@ -19,9 +20,6 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
-#: A one-hot axis longer than this is taken for a mistake.
-_DEEPEST = 1 << 24
-
 
 def _trilu(b: Builder, node: Node) -> Sequence[Value | None]:
     x = required(node, 0)
@@ -29,8 +27,10 @@ def _trilu(b: Builder, node: Node) -> Sequence[Value | None]:
         refuse(node, "its operand has less than two axes")
     given = constant(b, node, 1, "k")
     k = 0 if given is None else int(given.reshape(()).item())
-    rows, columns = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])
-    mask = columns - rows >= k if integer(node, "upper", 1) else columns - rows <= k
+    affordable(node, *x.shape[-2:])
+    k = min(max(k, -x.shape[-2]), x.shape[-1])  # beyond, nothing changes and integers wrap
+    rows, columns = np.arange(x.shape[-2])[:, None] + k, np.arange(x.shape[-1])
+    mask = columns >= rows if integer(node, "upper", 1) else columns <= rows
     return [b.op("Where", b.constant(mask), x, b.scalar(0, x.format))]
 
 
@@ -38,8 +38,8 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     indices, values = required(node, 0), required(node, 2)
     given = constant(b, node, 1, "depth")
     depth = 0 if given is None else int(given.reshape(()).item())
-    if not 0 < depth <= _DEEPEST:
-        refuse(node, f"depth {depth} is not supported; at most {_DEEPEST:,} is")
+    if depth < 1:
+        refuse(node, f"depth {depth} is not supported")
     rank = indices.type.rank + 1
     axis = axis_of(node, integer(node, "axis", -1), rank)
     wide = indices
@@ -55,7 +55,7 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     shape = list(indices.shape)
     shape.insert(axis, 1)
     wide = b.op("Reshape", wide, shape=tuple(shape))
-    hit = b.op("Equal", wide, _steps(b, depth, axis, rank))
+    hit = b.op("Equal", wide, _steps(b, node, depth, axis, rank))
     off, on = (
         b.op(
             "Reshape",
@@ -70,15 +70,18 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
 def _hardmax(b: Builder, node: Node) -> Sequence[Value | None]:
     x = required(node, 0)
     axis = axis_of(node, integer(node, "axis", -1), x.type.rank)
+    if not x.shape:
+        refuse(node, "its operand is a scalar")
     if x.type.count == 0:
         return [x]  # where ArgMax has nothing to choose from
     best = b.op("ArgMax", x, axis=axis, keepdims=1)
-    hit = b.op("Equal", best, _steps(b, x.shape[axis], axis, x.type.rank))
+    hit = b.op("Equal", best, _steps(b, node, x.shape[axis], axis, x.type.rank))
     return [b.op("Cast", hit, to=x.format.name)]
 
 
-def _steps(b: Builder, count: int, axis: int, rank: int) -> Value:
+def _steps(b: Builder, node: Node, count: int, axis: int, rank: int) -> Value:
     """0, 1, 2, ... along one axis, broadcastable to ``rank``."""
+    affordable(node, count)
     shape = [1] * rank
     shape[axis] = count
     return b.constant(np.arange(count, dtype=np.int64).reshape(shape))

@@ -19,6 +19,8 @@ def _slice(b: Builder, node: Node) -> Sequence[Value | None]:
     steps = integers(b, node, 4, "steps") or (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         refuse(node, f"starts {starts}, ends {ends}, axes {axes}, steps {steps} do not match")
+    if axes and not x.shape:
+        refuse(node, "its operand is a scalar")
     axes = tuple(axis_of(node, axis, x.type.rank) for axis in axes)
     bounds = [
         _clamp(start, end, step, x.shape[axis])

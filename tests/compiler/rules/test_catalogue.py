@@ -16,14 +16,14 @@ from tests.compiler.rules import (
     test_movement_rules,
     test_recurrent_rules,
     test_reduction_rules,
-    test_resize_rules,
-    test_window_rules,
+    test_resampling_rules,
+    test_sliding_rules,
 )
 
 _MODULES = (
     *(test_constant_rules, test_contraction_rules, test_elementwise_rules, test_index_rules),
-    *(test_movement_rules, test_recurrent_rules, test_reduction_rules, test_resize_rules),
-    test_window_rules,
+    *(test_movement_rules, test_recurrent_rules, test_reduction_rules, test_resampling_rules),
+    test_sliding_rules,
 )
 RECIPES = {op: recipe for module in _MODULES for op, recipe in module.RECIPES.by_op.items()}
 
