@@ -182,3 +182,14 @@ def test_vendor_composite_is_admitted_and_decomposed():
     lowered = apply(graph, decompositions([row]))
     verify(lowered)
     assert [(n.domain, n.op, n.origin) for n in lowered.nodes] == [(CORE, "Add", ("d",))]
+
+
+def test_domains_with_lowering_rules_are_admitted_at_the_imported_level():
+    graph = good()
+    node = replace(graph.nodes[0], domain="com.acme")
+    foreign = replace(graph, nodes=(node, *graph.nodes[1:]))
+    verify(foreign, level="imported", foreign={"com.acme"})
+    for arguments in ({"level": "imported"}, {"foreign": {"com.acme"}}):
+        with pytest.raises(GraphError) as caught:
+            verify(foreign, **arguments)
+        assert caught.value.rule == "domain"

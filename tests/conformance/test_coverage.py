@@ -1,0 +1,11 @@
+"""The suite leaves no op of the table out."""
+
+import pytest
+from accelsdk_conformance.catalogue import bundled
+
+from accelsdk.graph.ops import TABLE
+
+
+@pytest.mark.parametrize("op", TABLE)
+def test_every_op_has_a_case(op):
+    assert any(case.op == op for case in bundled())
