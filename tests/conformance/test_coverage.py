@@ -1,9 +1,9 @@
 """The suite leaves no op of the table out."""
 
 import pytest
-from accelsdk_conformance.catalogue import bundled
 
 from accelsdk.graph.ops import TABLE
+from accelsdk_conformance.catalogue import bundled
 
 
 @pytest.mark.parametrize("op", TABLE)
