@@ -213,6 +213,23 @@ def _matmul_integer(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[s
     return (em.node("MatMul", shifted(0, column=True), shifted(1, column=False)),)
 
 
+def _conv_integer(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
+    """A zero point for each filter: sum(x (w - z)) = sum(x w) - z sum(x), x less its own."""
+    w, groups = required(node, 1), whole(node, "group")
+    given = {name: attribute(node, name) for name in ("strides", "pads", "dilations")}
+    given = {name: item for name, item in given.items() if item} | {"group": groups}
+    shift = names[2] if node.operand(2) is not None else ""
+    total = em.node("ConvInteger", names[0], names[1], *filter(None, [shift]), **given)
+    ones = em.constant(np.ones((groups, *w.shape[1:])), w.format)
+    plain = em.node("ConvInteger", names[0], ones, *filter(None, [shift]), **given)
+    # One sum for each group, for all the filters of that group.
+    group_of = np.arange(w.shape[0], dtype=np.int64) // (w.shape[0] // groups)
+    plain = em.node("Gather", plain, em.constant(group_of), axis=1)
+    column = (-1, *(1 for _ in w.shape[2:]))
+    zero = em.node("Reshape", em.cast(names[3], TensorProto.INT32), em.ints(column))
+    return (em.node("Sub", total, em.node("Mul", plain, zero)),)
+
+
 def _sparse_lengths_sum(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     if not required(node, 1).type.count:
         # onnxruntime cannot scatter nothing.
@@ -400,6 +417,7 @@ BODIES: Mapping[str, Body] = {
     "DequantizeBlock": _dequantize_block,
     "ScaledMatMul": _scaled_matmul,
     "MatMulInteger": _matmul_integer,
+    "ConvInteger": _conv_integer,
     "SparseLengthsSum": _sparse_lengths_sum,
     "SparseLengthsSumFused": _sparse_lengths_sum,
     "Cast": _cast,

@@ -71,8 +71,9 @@ def has_equivalent(node: Node) -> bool:
             return node.result.type.rank > 0
         case "NonZero":
             return node.result.shape[0] > 0
-        case "MatMulInteger":
-            zero = node.operand(2)
+        case "MatMulInteger" | "ConvInteger":
+            # Only one zero point: of a in the former, of all filters in the latter.
+            zero = node.operand(2 if node.op == "MatMulInteger" else 3)
             return zero is None or zero.type.count == 1
         case op if op in _REDUCTIONS:
             return bool(attribute(node, "axes"))

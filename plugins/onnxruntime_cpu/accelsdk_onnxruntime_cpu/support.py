@@ -62,10 +62,6 @@ def is_empty(node: Node) -> bool:
 def obstacle_to(node: Node) -> Support | None:
     """Returns what stands in the way whatever the table says, or None."""
     match node.op:
-        case "ConvInteger":
-            zero = node.operand(3)
-            if zero is not None and zero.type.count != 1:
-                return refuse(Refusal.SHAPE, "onnxruntime takes one zero point for all filters")
         case "ScatterElements" | "ScatterND":
             small = main_format(node) in (f.FLOAT16, f.BFLOAT16)
             if small and attribute(node, "reduction") != "none":
