@@ -68,7 +68,7 @@ def read(
         InvalidArgument: A dynamic dimension was left open, or a shape does not fit.
         UnsupportedGraph: A node cannot be lowered; carries the reasons.
     """
-    model, origin = _load(source)
+    model, origin = load_model(source)
     try:
         return _read(model, origin, input_shapes or {}, input_values or {}, rules)
     except AccelError:
@@ -151,7 +151,16 @@ def _output(walker: Walker, scope: Scope, name: str) -> Value:
 # -- loading -----------------------------------------------------------------------------------
 
 
-def _load(source: Source) -> tuple[onnx.ModelProto, Origin]:
+def load_model(source: Source) -> tuple[onnx.ModelProto, Origin]:
+    """Returns a model without its weights, and where they lie.
+
+    Args:
+        source: Path of a model file, the serialised model, or the model itself.
+
+    Raises:
+        NotFound: The file does not exist.
+        ModelError: It cannot be read, or is no ONNX model.
+    """
     if isinstance(source, onnx.ModelProto):
         try:
             data = source.SerializeToString()

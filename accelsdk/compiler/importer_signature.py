@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from accelsdk.compiler.importer import Source, _load
+from accelsdk.compiler.importer import Source, load_model
 from accelsdk.compiler.importer_tensors import dynamic, format_of
 from accelsdk.errors import ModelError
 from accelsdk.formats import Format
@@ -38,7 +38,7 @@ def signature(source: Source) -> tuple[tuple[Argument, ...], tuple[Argument, ...
         NotFound: The file does not exist.
         ModelError: The model is corrupt, or an input is no tensor.
     """
-    model, _ = _load(source)
+    model, _ = load_model(source)
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     inputs = [item for item in model.graph.input if item.name not in weights]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from accelsdk.compiler.importer import Source, _load
+from accelsdk.compiler.importer import Source, load_model
 
 _CHUNK = 1 << 20
 
@@ -25,7 +25,7 @@ def digest(source: Source) -> str:
         ModelError: It is no ONNX model.
     """
     state = hashlib.sha256()
-    model, _ = _load(source)
+    model, _ = load_model(source)
     if isinstance(source, bytes):
         state.update(source)
     elif isinstance(source, str | Path):
