@@ -48,25 +48,35 @@ _ORDERS: tuple[Callable[[Buffer], tuple[int | str, ...]], ...] = (
 )
 
 
+#: How often an order is repaired, and how many placements of one buffer that may take in all.
+_REPAIRS, _WORK = 16, 20_000
+
+
 def place(buffers: Sequence[Buffer]) -> dict[str, int]:
     """Returns the offset of each buffer; those in use at the same position do not overlap.
 
-    Another order is tried if the arena is larger than what is in use at its peak.
+    If the arena is larger than what is in use at its peak, the buffer that ends it is placed
+    earlier, half-way to the front, and all are placed again, a few times; then another order is
+    tried. The best is kept.
     """
     least = largest_live(buffers)
     best: dict[str, int] = {}
     smallest = -1
     for key in _ORDERS:
         order = sorted(buffers, key=key)
-        placed = _Placed(order)
-        for index in range(len(order)):
-            placed.add(index)
-        arena = int((placed.offset + placed.size).max(initial=0))
-        if smallest < 0 or arena < smallest:
-            smallest = arena
-            best = {buffer.name: int(placed.offset[i]) for i, buffer in enumerate(order)}
-        if smallest == least:
-            break
+        for _ in range(1 + min(_REPAIRS, _WORK // max(len(order), 1))):
+            placed = _Placed(order)
+            for index in range(len(order)):
+                placed.add(index)
+            ends = placed.offset + placed.size
+            arena = int(ends.max(initial=0))
+            if smallest < 0 or arena < smallest:
+                smallest = arena
+                best = {buffer.name: int(placed.offset[i]) for i, buffer in enumerate(order)}
+            if smallest == least:
+                return best
+            highest = int(ends.argmax())
+            order.insert(highest // 2, order.pop(highest))
     return best
 
 

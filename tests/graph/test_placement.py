@@ -1,5 +1,7 @@
 """Placement against the plain quadratic algorithm, and at size."""
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,13 +51,42 @@ def buffers(draw):
 @given(buffers())
 @settings(max_examples=150, deadline=None)
 def test_places_are_those_of_the_plain_algorithm(given_buffers):
-    assert place(given_buffers) == plainly(given_buffers)
+    with mock.patch.object(placement, "_REPAIRS", 0):
+        assert place(given_buffers) == plainly(given_buffers)
     ends = [b.last for b in given_buffers]
     live = (
         sum(b.nbytes for b in given_buffers if b.first <= position <= b.last)
         for position in range(max(ends, default=0) + 1)
     )
     assert largest_live(given_buffers) == max(live)
+
+
+def arena(buffers, offsets):
+    return max((offsets[b.name] + b.nbytes for b in buffers), default=0)
+
+
+@given(buffers())
+@settings(max_examples=60, deadline=None)
+def test_repairs_never_make_the_arena_larger_nor_buffers_overlap(given_buffers):
+    offsets = place(given_buffers)
+    assert arena(given_buffers, offsets) <= arena(given_buffers, plainly(given_buffers))
+    for i, one in enumerate(given_buffers):
+        for other in given_buffers[:i]:
+            together = one.first <= other.last and other.first <= one.last
+            a, b = offsets[one.name], offsets[other.name]
+            apart = a + one.nbytes <= b or b + other.nbytes <= a
+            assert not together or apart or not one.nbytes or not other.nbytes
+
+
+def test_a_repair_closes_the_gap_that_an_order_leaves():
+    crowded = [
+        Buffer(f"b{i}", 64 * n, first, last)
+        for i, (n, first, last) in enumerate(
+            [(5, 3, 5), (3, 2, 3), (5, 5, 7), (1, 0, 1), (4, 6, 9), (3, 6, 8)]
+        )
+    ]
+    assert arena(crowded, plainly(crowded)) > largest_live(crowded)
+    assert arena(crowded, place(crowded)) == largest_live(crowded)
 
 
 def test_the_smallest_gap_wins():
