@@ -139,9 +139,11 @@ class Visit:
         """Returns the contents of an operand that must be constant; None if it was left out."""
         if self.item(index) is None:
             return None
-        found = self.contents(self.tensor(index))
+        value = self.tensor(index)
+        found = self.contents(value)
         if found is None:
-            self.refuse(f"its {what} is computed at run time; it must be constant")
+            reason = f"its {what} is computed at run time; it must be constant"
+            unsupported(self.proto, self.name, reason, not_constant=[value.name])
         return found
 
     def whole(self, index: int, what: str) -> int | None:
@@ -205,7 +207,11 @@ def tensors(proto: onnx.NodeProto, name: str, inputs: Sequence[Item | None]) -> 
     return found
 
 
-def unsupported(proto: onnx.NodeProto, name: str, reason: str) -> NoReturn:
+def unsupported(
+    proto: onnx.NodeProto, name: str, reason: str, not_constant: Sequence[str] = ()
+) -> NoReturn:
     """Raises UnsupportedGraph that names the node, its op and the reason."""
     text = f"node {name!r} ({proto.op_type}): {reason}"
-    raise UnsupportedGraph("the model cannot be lowered to core ops", reasons=[text])
+    raise UnsupportedGraph(
+        "the model cannot be lowered to core ops", reasons=[text], not_constant=not_constant
+    )

@@ -150,6 +150,8 @@ class AccelBackend(base.Backend):
 
     plugin = CPU
     options: ClassVar[Options] = {}
+    #: What runs the nodes that the plugin refuses; None refuses the model.
+    fallback: ClassVar[str | None] = CPU
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: object) -> AccelRep:
@@ -221,27 +223,34 @@ class AccelBackend(base.Backend):
             raise NotFound(f"no device {device!r}", remedy="write PLUGIN or PLUGIN:ORDINAL")
         plugin = cls.plugin if name == "CPU" else name
         options = cls.options if plugin == cls.plugin else {}
-        return _client(plugin, tuple(sorted(options.items()))), int(ordinal or 0)
+        return _client(plugin, tuple(sorted(options.items())), cls.fallback), int(ordinal or 0)
 
 
-def backend(plugin: str, **options: OptionValue) -> type[AccelBackend]:
+def backend(
+    plugin: str, options: Options | None = None, *, fallback: str | None = CPU
+) -> type[AccelBackend]:
     """Returns ONNX's backend interface with ``plugin`` as its device "CPU".
 
     Args:
         plugin: Name of the plugin's backend.
         options: Its options.
+        fallback: Name of the backend that runs the nodes which the plugin refuses; None
+            refuses the model, with every reason.
 
     Raises:
         NotFound: There is no such backend.
     """
     registry().backend(plugin)
-    return type(f"AccelBackend_{plugin}", (AccelBackend,), {"plugin": plugin, "options": options})
+    chosen = {"plugin": plugin, "options": dict(options or {}), "fallback": fallback}
+    return type(f"AccelBackend_{plugin}", (AccelBackend,), chosen)
 
 
 @cache
-def _client(plugin: str, options: tuple[tuple[str, OptionValue], ...]) -> Client:
+def _client(
+    plugin: str, options: tuple[tuple[str, OptionValue], ...], fallback: str | None
+) -> Client:
     # One for each plugin, for as long as the process lives: the interface has no close.
-    return connect(plugin, dict(options), fallback=None)  # what it refuses is to be told
+    return connect(plugin, dict(options), fallback=fallback)
 
 
 def _listed(inputs: object) -> Sequence[object]:

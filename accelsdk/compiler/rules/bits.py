@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import integer, refuse, required, rule, text
+from accelsdk.compiler.rules.common import integer, refuse, refuse_varying, required, rule, text
 from accelsdk.formats import BOOL, Format, Kind, by_name
 from accelsdk.graph.graph import Array, Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
@@ -50,11 +50,8 @@ def _bit_cast(b: Builder, node: Node) -> Sequence[Value | None]:
     whole = x.format.is_integer or x.format is BOOL
     if whole and target.is_integer and target.bits >= 8:
         return [b.op("Cast", x, to=target.name)]
-    refuse(
-        node,
-        f"no core op reinterprets {x.format.name} as {target.name} at run time: "
-        "its operand (operand 0) is computed at run time; it must be constant",
-    )
+    what = f"no core op reinterprets {x.format.name} as {target.name}: its operand (operand 0)"
+    refuse_varying(node, x, what)
 
 
 def _reinterpreted(array: Array, source: Format, target: Format) -> Array:

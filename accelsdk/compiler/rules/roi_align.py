@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.compiler.rules.common import integer, real, refuse, required, rule, text
+from accelsdk.compiler.rules.common import (
+    integer,
+    real,
+    refuse,
+    refuse_varying,
+    required,
+    rule,
+    text,
+)
 from accelsdk.compiler.rules.sampling import (
     Tap,
     cast,
@@ -117,13 +125,11 @@ def _axis(b: Builder, node: Node, corners: Value, axis: int, bins: int) -> _Axis
 
 def _adaptive(b: Builder, node: Node, axis: int, bins: int, half_pixel: bool) -> NDArray[np.int64]:
     """Returns the number of samples in a bin of each region: its extent, rounded up."""
-    rois = b.known(required(node, 1))
+    regions = required(node, 1)
+    rois = b.known(regions)
     if rois is None:
-        refuse(
-            node,
-            "sampling_ratio 0 lets the regions decide how many samples there are; they "
-            "(operand 1) are computed at run time; it must be constant",
-        )
+        what = "with sampling_ratio 0 the regions say how many samples to take: operand 1"
+        refuse_varying(node, regions, what)
     kind = working(required(node, 1).format).dtype
     edges = rois.astype(kind) * np.asarray(real(node, "spatial_scale", 1.0), kind)
     edges -= np.asarray(0.5 if half_pixel else 0, kind)
