@@ -24,13 +24,15 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
 
+#: NumPy's arrays have no more.
+_MOST_AXES = 64
 #: Larger results are made at run time by Expand, so that the program does not carry them.
 _LARGEST = 4096
 
 
 def _constant_of_shape(b: Builder, node: Node) -> Sequence[Value | None]:
     shape = integers(b, node, 0, "shape")
-    if shape is None or any(extent < 0 for extent in shape):
+    if shape is None or any(extent < 0 for extent in shape) or len(shape) > _MOST_AXES:
         refuse(node, f"shape {shape} is not valid")
     number = node.attributes.get("value", 0.0)
     kind = by_name(str(node.attributes.get("value_format", FLOAT32.name)))
