@@ -28,7 +28,6 @@ from onnx import numpy_helper
 from onnx.backend import base
 
 from accelsdk.backend.info import Options, OptionValue
-from accelsdk.compiler.importer_signature import signature
 from accelsdk.compiler.pipeline import to_core
 from accelsdk.errors import InvalidArgument, NotFound, UnsupportedGraph
 from accelsdk.graph.graph import Graph
@@ -61,7 +60,8 @@ class AccelRep(base.BackendRep):
         self._model = model
         self._client = client
         self._ordinal = ordinal
-        self._names = [argument.name for argument in signature(model)[0]]
+        constant = {tensor.name for tensor in model.graph.initializer}
+        self._names = [item.name for item in model.graph.input if item.name not in constant]
         self._sessions: dict[_Key, InferenceSession] = {}
         self.static: frozenset[str] = frozenset()
         self.folded = False
