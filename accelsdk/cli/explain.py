@@ -1,36 +1,29 @@
-"""``accelsdk explain``: how a model is lowered, and how each node would run."""
+"""``accelsdk explain``: how a model is lowered, where each node would run, and why there."""
 
 from __future__ import annotations
 
-from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsdk.cli.console import (
+    Fallback,
     Model,
     Options,
     Plugin,
     Shapes,
-    amount,
     console,
-    count,
     existing_file,
-    number,
     parse_options,
     parse_shapes,
-    short,
-    table,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
-    from accelsdk.compiler.explain import Row
+    from accelsdk.cli.explanation.facts import Explanation
+    from accelsdk.compiler.partition.plan import Place
     from accelsdk.graph.graph import Graph
-    from accelsdk.graph.types import Shape
+    from accelsdk.graph.opdef import OpDef
     from accelsdk.registry import Registry
     from accelsdk.runtime.client import Client
 
@@ -43,82 +36,127 @@ def command(
     ] = None,
     shape: Shapes = None,
     option: Options = None,
+    fallback: Fallback = True,
+    all: Annotated[bool, typer.Option("--all", help="Show every node of a long model.")] = False,
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the report as JSON; - is standard output."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the report as one page that needs no network: the graph, the nodes, the "
+            "memory plan over time, the roofline.",
+        ),
+    ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Export the lowered graph as standard ONNX, which any ONNX runtime runs.",
+        ),
+    ] = None,
 ) -> None:
     """Show how a model is lowered and placed, node by node. Needs no card.
 
-    For each node: its op, the nodes of the model that it computes for, the plugin's verdict,
-    its operations, the bytes it touches, and operations per byte. Exit code 1 if the plugin
-    refuses any node; every reason is listed.
+    For each node: its op, the rules and passes that made it, the plugin's verdict, the fused
+    region that it was claimed for, its operations, the bytes it touches, and operations per
+    byte. Then the parts of the model and where they run, the memory plan of each, what is
+    copied between them, and, if the target publishes its peak rates, the least time they allow.
+
+    A verdict is native, emulated (right, but slow), or unsupported. What the plugin refuses
+    goes to reference_cpu unless --no-fallback is given. Exit code 1 if a node can run nowhere;
+    every reason is listed.
+
+    Example: accelsdk explain model.onnx -p sim_card -s x=1,3,48,192 --html model.html
     """
-    from accelsdk.compiler.explain import survey
-    from accelsdk.compiler.partition.plan import Place
+    import accelsdk
+    from accelsdk.cli.explanation.terminal import show
     from accelsdk.registry import registry
-    from accelsdk.runtime.client import Client
+    from accelsdk.runtime.client import FALLBACK
 
     existing_file(model)
-    found = registry()
-    out = console()
-    with Client(found.backend(plugin), parse_options(option), plugins=found) as client:
-        wanted = client.target(target)
+    found, out = registry(), console()
+    with accelsdk.connect(
+        plugin, parse_options(option), fallback=FALLBACK if fallback else None
+    ) as client:
+        places = _places(client, target)
         with out.status(f"lowering {model.name} for {plugin}"):
-            graph = _lowered(client, found, model.as_posix(), wanted.name, parse_shapes(shape))
-            place = Place(backend=client.backend, target=wanted)
-            rows = survey(graph, place, found.composites())
-    _print_nodes(out, rows)
-    _print_summary(out, graph, rows, f"{plugin}/{wanted.name}")
-    refused = [row for row in rows if row.verdict == "unsupported"]
-    for row in refused:
-        out.print(f"refused: {row.node} ({row.op}): {row.reason}")
-    if refused:
+            explanation = _explained(found, model, places, shape)
+    if json != "-":
+        show(out, explanation, every=all)
+    _write(explanation, found.composites(), json=json, html=html, onnx=onnx)
+    if json != "-":
+        for path in filter(None, (json, html, onnx)):
+            out.print(f"wrote {path}", soft_wrap=True)
+    if explanation.refusals:
         raise typer.Exit(1)
 
 
-def _lowered(
-    client: Client, found: Registry, model: str, target: str, shapes: dict[str, Shape]
-) -> Graph:
-    """Returns the graph that would be compiled; if the backend refuses it, the core graph."""
-    from accelsdk.compiler.pipeline import lower, to_core
-    from accelsdk.errors import UnsupportedGraph
+def _places(client: Client, target: str | None) -> list[Place]:
+    """Returns the place asked for, and the fallback's."""
+    from accelsdk.compiler.partition.plan import Place
 
-    rules, composites = found.lowering_rules(), found.composites()
-    try:
-        return lower(
-            model,
-            client.backend,
-            client.target(target),
-            input_shapes=shapes,
-            rules=rules,
-            composites=composites,
-        )
-    except UnsupportedGraph as error:
-        if error.backend is None:
-            raise  # no lowering to core ops exists: no backend can run it
-        return to_core(model, input_shapes=shapes, rules=rules, composites=composites)
+    places = [Place(backend=client.backend, target=client.target(target))]
+    if (other := client.fallback) is not None:
+        places.append(Place(backend=other.backend, target=other.targets[0]))
+    return places
 
 
-def _print_nodes(out: Console, rows: Sequence[Row]) -> None:
-    numbers = ("operations", "bytes", "per byte")
-    shown = table(None, "op", "computes for", "verdict", *numbers, right=numbers)
-    for row in rows:
-        shown.add_row(
-            row.op,
-            short(", ".join(row.origin), 28),
-            str(row.verdict),
-            count(row.operations),
-            amount(row.bytes),
-            f"{row.intensity:.1f}",
-        )
-    out.print(shown)
+def _explained(
+    found: Registry, model: Path, places: list[Place], shapes: list[str] | None
+) -> Explanation:
+    from accelsdk.cli.explanation.facts import gather
+    from accelsdk.compiler.pipeline import to_core
+
+    composites = found.composites()
+    graph = to_core(
+        model,
+        input_shapes=parse_shapes(shapes),
+        rules=found.lowering_rules(),
+        composites=composites,
+    )
+    return gather(graph, places, composites, model.name)
 
 
-def _print_summary(out: Console, graph: Graph, rows: Sequence[Row], where: str) -> None:
-    ops = Counter(row.op for row in rows)
-    verdicts = Counter(str(row.verdict) for row in rows)
-    weights = sum(constant.value.type.nbytes for constant in graph.constants)
-    total = count(sum(row.operations for row in rows))
-    out.print(f"\n{number(len(rows), 'node')}, {total} operations, {amount(weights)} of constants")
-    out.print("ops: " + ", ".join(f"{op} {times}" for op, times in ops.most_common()))
-    out.print(f"on {where}: " + ", ".join(f"{times} {name}" for name, times in verdicts.items()))
-    for kind, values in (("input", graph.inputs), ("output", graph.outputs)):
-        for value in values:
-            out.print(f"{kind} {value.name}: {value.type}")
+def _write(
+    found: Explanation,
+    composites: tuple[OpDef, ...],
+    *,
+    json: str | None,
+    html: Path | None,
+    onnx: Path | None,
+) -> None:
+    """Writes the reports that were asked for."""
+    if json is not None:
+        from accelsdk.cli.explanation.record import to_json
+
+        text = to_json(found)
+        if json == "-":
+            typer.echo(text, nl=False)
+        else:
+            _write_file(Path(json), text.encode())
+    if html is not None:
+        from accelsdk.cli.explanation.page import render
+
+        _write_file(html, render(found).encode())
+    if onnx is not None:
+        _write_file(onnx, _exported(found.graph, composites))
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    from accelsdk.backend.files import written
+
+    with written(path) as file:
+        file.write(content)
+
+
+def _exported(graph: Graph, composites: tuple[OpDef, ...]) -> bytes:
+    """Returns a graph as an ONNX model; vendors' composites, which no ONNX has, in pieces."""
+    from accelsdk.exchange.export import to_onnx
+    from accelsdk.graph.rewrite import apply, decompositions
+
+    model = to_onnx(apply(graph, decompositions(composites)))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content

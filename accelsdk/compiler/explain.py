@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accelsdk.backend.backend import Verdict
-from accelsdk.compiler.partition.dag import Dag
-from accelsdk.compiler.partition.plan import Place, Plan
-from accelsdk.compiler.partition.verdicts import ask_place
+from accelsdk.backend.backend import Support, Verdict
+from accelsdk.compiler.partition.placing import Placer
+from accelsdk.compiler.partition.plan import Place, Placement, Plan
+from accelsdk.compiler.passes.catalogue import PASSES
 from accelsdk.graph.graph import Graph, Node
 from accelsdk.graph.opdef import OpDef, Work
 from accelsdk.graph.ops import TABLE
@@ -61,60 +61,55 @@ def explain(plan: Plan, composites: Sequence[OpDef] = ()) -> list[Row]:
     """
     work = _Costs(composites)
     part = {node.name: n for n, p in enumerate(plan.parts) for node in p.graph.nodes}
-    rows = []
-    for node, placed in zip(plan.graph.nodes, plan.placements, strict=True):
-        cost = work.of(node)
-        told = (placed.refusal, placed.support.text, placed.fault)
-        rows.append(
-            Row(
-                node=node.name,
-                op=node.op,
-                origin=node.origin,
-                via=node.via,
-                place=str(plan.places[placed.place]),
-                part=part[node.name],
-                claim=placed.claim,
-                verdict=placed.support.verdict,
-                reason="; ".join(filter(None, told)),
-                operations=cost.operations,
-                bytes=cost.bytes,
-            )
-        )
-    return rows
+    return [
+        _row(node, placed, plan.places, part[node.name], work.of(node))
+        for node, placed in zip(plan.graph.nodes, plan.placements, strict=True)
+    ]
 
 
-def survey(graph: Graph, place: Place, composites: Sequence[OpDef] = ()) -> list[Row]:
-    """Returns what one place says about each node of a core graph, refused ones included.
+def survey(
+    graph: Graph, places: Sequence[Place], composites: Sequence[OpDef] = ()
+) -> tuple[Graph, list[Row]]:
+    """Returns a graph as far as it can be lowered for places, and one row for each node.
 
-    For models that cannot be placed; nothing is decomposed.
+    For models of which a node is refused by every place, so that no plan exists: such a
+    node's verdict is unsupported, and its reason is that of each place.
 
     Args:
         graph: A core graph, such as `accelsdk.compiler.pipeline.to_core` returns.
-        place: Whom to ask.
+        places: The one asked for, then those that serve what it refuses.
         composites: Vendors' composites that the graph has.
     """
     work = _Costs(composites)
-    asked = ask_place(Dag.of(graph), place)
-    rows = []
-    for node in graph.nodes:
-        cost, support = work.of(node), asked.support[node.name]
-        region = asked.region.get(node.name)
-        rows.append(
-            Row(
-                node=node.name,
-                op=node.op,
-                origin=node.origin,
-                via=node.via,
-                place=str(place),
-                part=None,
-                claim=region.name if region is not None else "",
-                verdict=support.verdict,
-                reason="; ".join(filter(None, (support.text, asked.faults.get(node.name)))),
-                operations=cost.operations,
-                bytes=cost.bytes,
-            )
-        )
-    return rows
+    placed = Placer(places, composites, PASSES).place(graph)
+    placements = {placement.node: placement for placement in placed.placements}
+    for name, reason in placed.refused.items():
+        support = Support(Verdict.UNSUPPORTED, text=reason)
+        placements[name] = Placement(node=name, place=0, support=support)
+    lowered = placed.dag.graph
+    rows = [
+        _row(node, placements[node.name], places, None, work.of(node)) for node in lowered.nodes
+    ]
+    return lowered, rows
+
+
+def _row(
+    node: Node, placed: Placement, places: Sequence[Place], part: int | None, cost: Work
+) -> Row:
+    told = (placed.refusal, placed.support.text, placed.fault)
+    return Row(
+        node=node.name,
+        op=node.op,
+        origin=node.origin,
+        via=node.via,
+        place=str(places[placed.place]),
+        part=part,
+        claim=placed.claim,
+        verdict=placed.support.verdict,
+        reason="; ".join(filter(None, told)),
+        operations=cost.operations,
+        bytes=cost.bytes,
+    )
 
 
 class _Costs:

@@ -105,11 +105,24 @@ def picky(*refuses: str) -> Place:
 
 
 def test_a_survey_tells_of_refused_nodes_too():
-    (row,) = survey(product(), picky("MatMul"))
+    graph, (row,) = survey(product(), [picky("MatMul")])
+    assert [node.name for node in graph.nodes] == [row.node]
     assert (row.op, row.verdict, row.reason) == ("MatMul", Verdict.UNSUPPORTED, "no MatMul here")
     assert (row.place, row.part, row.claim) == ("picky/t", None, "")
     assert (row.operations, row.bytes) == (2 * 4 * 8 * 2, 4 * (32 + 16 + 8))
     assert row.intensity == pytest.approx(128 / 224)
+
+
+def test_a_survey_of_several_places_tells_each_ones_reason_and_what_they_run():
+    b = Builder()
+    x = b.input("x", FLOAT32, (2, 5))
+    graph = b.graph([x], [b.op("Erf", b.op("LogSoftmax", x, axis=1))])
+    lowered, rows = survey(graph, [picky("LogSoftmax", "Erf"), picky("Erf")])
+    assert "LogSoftmax" not in {node.op for node in lowered.nodes}
+    *pieces, erf = rows
+    assert {row.verdict for row in pieces} == {Verdict.NATIVE}
+    assert erf.verdict is Verdict.UNSUPPORTED
+    assert erf.reason == "picky: no Erf here; picky: no Erf here"
 
 
 def test_explain_tells_where_each_node_runs_and_why():
