@@ -7,15 +7,16 @@ launches, conversions and imperfect schedules come on top.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from accelsdk.backend.info import Roofline
+from accelsdk.backend.info import Roofline, Target
 from accelsdk.compiler.explain import Row
 from accelsdk.compiler.partition.plan import Part
 from accelsdk.errors import NotFound
 from accelsdk.formats import Format, by_name
-from accelsdk.graph.graph import Node
+from accelsdk.graph.graph import Graph, Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,39 +42,52 @@ class Step:
     compute_bound: bool
 
 
+def published(target: Target) -> Roofline | None:
+    """Returns the peak rates of a target, if it tells some that mean anything."""
+    roofline = target.roofline
+    if roofline is None:
+        return None
+    rates = (roofline.memory_bandwidth, *roofline.operations.values())
+    good = roofline.operations and all(math.isfinite(rate) and rate > 0 for rate in rates)
+    return roofline if good else None
+
+
 def steps(part: Part, roofline: Roofline, rows: Mapping[str, Row]) -> tuple[Step, ...]:
     """Returns the steps of a part with their least times.
 
     Args:
         part: Of a plan.
-        roofline: Of the target that runs it.
+        roofline: What its target has `published`.
         rows: What each of its nodes costs, by name.
     """
     regions = {name: claim for claim in part.claims for name in claim.nodes}
-    by_node = {node.name: node for node in part.graph.nodes}
-    outputs = {value.name for value in part.graph.outputs}
-    readers = part.graph.consumers
-    found = []
+    members: dict[str, list[Node]] = {}
     for node in part.graph.nodes:
         region = regions.get(node.name)
+        members.setdefault(region.nodes[0] if region is not None else node.name, []).append(node)
+    found = []
+    for first, nodes in members.items():
+        region = regions.get(first)
         if region is None:
-            found.append(_step([node], node.op, rows[node.name].bytes, roofline, rows))
-        elif node.name == region.nodes[0]:
-            members = [by_node[name] for name in region.nodes]
-            inside = set(region.nodes)
-            nbytes = _border(
-                members,
-                {
-                    value.name
-                    for member in members
-                    for value in member.outputs
-                    if value is not None
-                    and value.name not in outputs
-                    and all(reader.name in inside for reader in readers.get(value.name, ()))
-                },
-            )
-            found.append(_step(members, region.name or "region", nbytes, roofline, rows))
+            found.append(_step(nodes, nodes[0].op, rows[first].bytes, roofline, rows))
+        else:
+            nbytes = _border(nodes, _hidden(part.graph, nodes))
+            found.append(_step(nodes, region.name or "region", nbytes, roofline, rows))
     return tuple(found)
+
+
+def _hidden(graph: Graph, nodes: Sequence[Node]) -> set[str]:
+    """Returns the results of a region that nobody outside reads."""
+    inside = {node.name for node in nodes}
+    outputs = {value.name for value in graph.outputs}
+    return {
+        value.name
+        for node in nodes
+        for value in node.outputs
+        if value is not None
+        and value.name not in outputs
+        and all(reader.name in inside for reader in graph.consumers.get(value.name, ()))
+    }
 
 
 def _step(
@@ -84,7 +98,7 @@ def _step(
     arithmetic = sum(
         rows[node.name].operations / roofline.operations[_peak(node, roofline)]
         for node in nodes
-        if rows[node.name].operations and roofline.operations
+        if rows[node.name].operations
     )
     traffic = nbytes / roofline.memory_bandwidth
     operations = sum(rows[node.name].operations for node in nodes)
@@ -115,8 +129,6 @@ def _peak(node: Node, roofline: Roofline) -> str:
     not) that holds as many bits; if there is none, the slowest.
     """
     rates = roofline.operations
-    if not rates:
-        return ""
     value = next((v for v in (*node.inputs, *node.outputs) if v is not None), None)
     if value is None or value.format.name in rates:
         return value.format.name if value is not None else min(rates, key=lambda n: rates[n])

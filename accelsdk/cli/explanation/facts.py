@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from accelsdk.backend.backend import Verdict
-from accelsdk.cli.explanation.estimate import Step, steps
+from accelsdk.cli.explanation.estimate import Step, published, steps
 from accelsdk.compiler.explain import Row, explain, survey
 from accelsdk.compiler.partition.plan import Part, Place, Plan, Transfer
 from accelsdk.compiler.pipeline import partition
@@ -117,8 +117,8 @@ class Explanation:
     def copy_seconds(self, transfer: Transfer) -> float | None:
         """Returns the least time of a copy, over the slower link of the two that tell one."""
         ends = (self.places[transfer.source], self.places[transfer.destination])
-        rooflines = [place.target.roofline for place in ends]
-        rates = [r.link_bandwidth for r in rooflines if r is not None and r.link_bandwidth]
+        rooflines = [published(place.target) for place in ends]
+        rates = [r.link_bandwidth for r in rooflines if r is not None and r.link_bandwidth > 0]
         return transfer.value.type.nbytes / min(rates) if rates else None
 
     def reader(self, transfer: Transfer) -> str:
@@ -162,7 +162,7 @@ def gather(
 def _part(plan: Plan, part: Part, rows: dict[str, Row]) -> PartFacts:
     target = plan.places[part.place].target
     memory = memory_plan.plan(part.graph, alignment=target.alignment)
-    roofline = target.roofline
+    roofline = published(target)
     return PartFacts(
         part=part,
         memory=memory,

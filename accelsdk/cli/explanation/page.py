@@ -10,6 +10,7 @@ from string import Template
 from accelsdk.cli.console import amount, count, duration, number
 from accelsdk.cli.explanation import charts
 from accelsdk.cli.explanation.drawing import COLOURS, DRAWN, draw
+from accelsdk.cli.explanation.estimate import published
 from accelsdk.cli.explanation.facts import Explanation, PartFacts
 from accelsdk.compiler.explain import Row
 
@@ -177,7 +178,7 @@ def _rooflines(found: Explanation) -> str:
         parts = [one for one in found.parts if one.part.place == index]
         if not parts:
             continue
-        peaks = place.target.roofline
+        peaks = published(place.target)
         if peaks is None:
             drawn.append(f'<p class="soft">{escape(str(place))} publishes no peak rates.</p>')
             continue

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any, Final
 
 from accelsdk.backend.info import Roofline
+from accelsdk.cli.explanation.estimate import published
 from accelsdk.cli.explanation.facts import Explanation, PartFacts
 from accelsdk.compiler.partition.plan import Place, Transfer
 from accelsdk.graph.types import Value
@@ -64,13 +65,14 @@ def _value(value: Value) -> dict[str, Any]:
 
 def _place(place: Place) -> dict[str, Any]:
     info, target = place.backend.info, place.target
+    roofline = published(target)
     return {
         "backend": info.name,
         "version": info.version,
         "target": target.name,
         "options": dict(target.options),
         "alignment": target.alignment,
-        "roofline": None if target.roofline is None else _roofline(target.roofline),
+        "roofline": None if roofline is None else _roofline(roofline),
     }
 
 

@@ -96,8 +96,10 @@ def _costliest(rows: Sequence[Row]) -> range | set[int]:
 def _placement(row: Row, notes: dict[str, int]) -> str:
     """Returns how a node runs, the region it is in, and the number of the reason."""
     note = f" [{notes[row.reason]}]" if row.reason in notes else ""
-    claim = f" {short(row.claim, 20)}" if row.claim else ""
-    return f"{row.verdict}{note}{claim}"
+    if not row.claim:
+        return f"{row.verdict}{note}"
+    how = "" if row.verdict is Verdict.NATIVE else f"{row.verdict} "
+    return f"{how}in {short(row.claim, 20)}{note}"
 
 
 def _totals(out: Console, found: Explanation) -> None:
