@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import ArrayLike
 
 from accelsdk.backend.program_file import MAGIC
+from accelsdk.compiler.importer_bound import bound
 from accelsdk.compiler.importer_check import check_model, check_size
 from accelsdk.compiler.importer_constants import dense
 from accelsdk.compiler.importer_convert import PINNED_OPSET as PINNED_OPSET
@@ -107,9 +108,9 @@ def _read(
         walker.fresh(value.name)
         scope[item.name] = value
         if item.name in input_values:
-            array = np.ascontiguousarray(input_values[item.name], value.format.dtype)
+            array = bound(value.name, input_values[item.name], value.format)
             walker.constants[value.name] = Constant.of(
-                value.name, array.reshape(value.shape), value.format
+                value.name, np.ascontiguousarray(array).reshape(value.shape), value.format
             )
         else:
             inputs.append(value)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
 
 from accelsdk.backend.ask import ask, ask_all
 from accelsdk.backend.backend import Backend, Claim, Compatibility
@@ -19,6 +22,7 @@ from accelsdk.errors import (
     AccelError,
     FailedPrecondition,
     Internal,
+    InvalidArgument,
     NotFound,
     PluginError,
     Unavailable,
@@ -249,7 +253,7 @@ class Client:
             target: Name of the target; None takes the first.
         """
         wanted = self.target(target)
-        plan = self._plan(model, self._places(wanted, fallback=False), None)
+        plan = self._plan(model, self._places(wanted, fallback=False), _Known())
         return ask_all(self.backend, "claim", Claim, plan.graph, wanted)
 
     # -- programs --------------------------------------------------------------------------
@@ -260,6 +264,7 @@ class Client:
         *,
         target: str | None = None,
         input_shapes: Mapping[str, Shape] | None = None,
+        input_values: Mapping[str, ArrayLike] | None = None,
     ) -> Executable:
         """Compiles a model; needs no card.
 
@@ -270,25 +275,36 @@ class Client:
             model: A graph, or the path or bytes of an ONNX file.
             target: Name of the target; None takes the first.
             input_shapes: Shapes of inputs whose own are not fixed, by input name.
+            input_values: Inputs to bind to constants, by name; they are inputs no more. For
+                ONNX models alone.
 
         Raises:
             ModelError: The file is corrupt.
+            NotFound: There is no such file or input.
+            InvalidArgument: A shape or a value does not fit its input.
             UnsupportedGraph: Nodes that the backend refuses, and the fallback too if there is
                 one; every reason is listed.
         """
         wanted = self.target(target)
 
         def again(shapes: Mapping[str, Shape]) -> Executable:
-            return self.compile(model, target=wanted.name, input_shapes=shapes)
+            return self.compile(
+                model, target=wanted.name, input_shapes=shapes, input_values=input_values
+            )
 
+        if input_values and isinstance(model, Graph):
+            raise InvalidArgument(
+                "input_values are for ONNX models", remedy="make them constants of the graph"
+            )
+        known = _Known(input_shapes, input_values)
         if self.cache is None:
-            return self._compiled(model, wanted, input_shapes, again)
+            return self._compiled(model, wanted, known, again)
         places, options = self._places(wanted), self._all_options()
-        key = key_of(model, input_shapes, places, options, self._plugins)
+        key = key_of(model, input_shapes, places, options, self._plugins, input_values)
         kept = self.cache.get(key, again)
         if kept is not None and kept.judge(self, wanted) is Compatibility.OPTIMAL:
             return kept
-        made = self._compiled(model, wanted, input_shapes, again)
+        made = self._compiled(model, wanted, known, again)
         self.cache.put(key, made)
         return made
 
@@ -296,10 +312,10 @@ class Client:
         self,
         model: Model,
         target: Target,
-        input_shapes: Mapping[str, Shape] | None,
+        known: _Known,
         again: Specialise,
     ) -> Executable:
-        plan = self._plan(model, self._places(target), input_shapes)
+        plan = self._plan(model, self._places(target), known)
         return compiled(plan, self._all_options(), again)
 
     def _all_options(self) -> list[Options]:
@@ -313,23 +329,50 @@ class Client:
             places.append(Place(backend=self.fallback.backend, target=self.fallback.targets[0]))
         return places
 
-    def _plan(
-        self, model: Model, places: Sequence[Place], input_shapes: Mapping[str, Shape] | None
-    ) -> Plan:
+    def _plan(self, model: Model, places: Sequence[Place], known: _Known) -> Plan:
         from accelsdk.compiler.pipeline import plan  # reads ONNX: loaded only when needed
 
-        rules: Sequence[LoweringRule] = ()
-        composites: Sequence[OpDef] = ()
-        if self._plugins is not None:
-            rules, composites = self._plugins.lowering_rules(), self._plugins.composites()
+        rules, composites = self._extensions()
         made: Plan = plan(
             model if isinstance(model, Graph | bytes) else Path(model),
             places,
-            input_shapes=input_shapes,
+            input_shapes=known.shapes,
+            input_values=known.values,
             rules=rules,
             composites=composites,
         )
         return made
+
+    def _extensions(self) -> tuple[Sequence[LoweringRule], Sequence[OpDef]]:
+        """Returns the lowering rules and the composites of plugins."""
+        if self._plugins is None:
+            return (), ()
+        return self._plugins.lowering_rules(), self._plugins.composites()
+
+    def core_graph(
+        self,
+        model: Model,
+        *,
+        input_shapes: Mapping[str, Shape] | None = None,
+        input_values: Mapping[str, ArrayLike] | None = None,
+    ) -> Graph:
+        """Returns a model as core ops, before it is optimised or any backend is asked.
+
+        Arguments and errors are those of `compile`.
+        """
+        from accelsdk.compiler.passes.constant_folding import CONSTANT_FOLDING
+        from accelsdk.compiler.passes.dead_code import DEAD_CODE
+        from accelsdk.compiler.pipeline import to_core
+
+        rules, composites = self._extensions()
+        return to_core(
+            model if isinstance(model, Graph | bytes) else Path(model),
+            input_shapes=input_shapes,
+            input_values=input_values,
+            rules=rules,
+            composites=composites,
+            passes=(DEAD_CODE, CONSTANT_FOLDING),
+        )
 
     def load(
         self,
@@ -359,6 +402,14 @@ class Client:
         """Returns the fallback if it is that backend."""
         found = self.fallback
         return found if found is not None and found.backend.info.name == backend else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a model's inputs when it is compiled."""
+
+    shapes: Mapping[str, Shape] | None = None
+    values: Mapping[str, ArrayLike] | None = None
 
 
 def open_program(source: str | os.PathLike[str] | bytes) -> Executable:

@@ -21,6 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from accelsdk.backend.info import Options
 from accelsdk.backend.program_file import PLAN_FORMAT, ProgramFile
 from accelsdk.errors import AccelError, InvalidArgument, NotFound
@@ -148,6 +151,7 @@ def key_of(
     places: Sequence[Place],
     options: Sequence[Options],
     plugins: Registry | None,
+    input_values: Mapping[str, ArrayLike] | None = None,
 ) -> str:
     """Returns the digest of all that the compiled program depends on.
 
@@ -159,6 +163,7 @@ def key_of(
         places: Where parts can run, in order.
         options: All options of each place's backend, resolved.
         plugins: Whose lowering rules and composites are used.
+        input_values: What its inputs are bound to.
 
     Raises:
         NotFound: There is no such file.
@@ -169,6 +174,7 @@ def key_of(
     described = {
         "model": _model_digest(model),
         "shapes": sorted((name, list(shape)) for name, shape in (input_shapes or {}).items()),
+        "values": sorted(_value(*item) for item in (input_values or {}).items()),
         "places": [_described(place, given) for place, given in zip(places, options, strict=True)],
         "plugins": sorted({_code(type(item).__module__) for item in (*rules, *composites)}),
         "rules": [[rule.domain, rule.op] for rule in rules],
@@ -177,6 +183,12 @@ def key_of(
         "format": PLAN_FORMAT,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _value(name: str, given: ArrayLike) -> list[object]:
+    array = np.ascontiguousarray(given)
+    digest = hashlib.sha256(array.tobytes()).hexdigest()
+    return [name, array.dtype.name, list(np.shape(given)), digest]
 
 
 def _model_digest(model: Graph | str | os.PathLike[str] | bytes) -> str:

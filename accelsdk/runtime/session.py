@@ -7,17 +7,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from accelsdk.backend.info import Options
 from accelsdk.backend.program_file import is_program
 from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk.formats import BFLOAT16, Format
-from accelsdk.graph.graph import Graph
+from accelsdk.graph.graph import Array, Graph
 from accelsdk.graph.types import Shape
+from accelsdk.runtime.buckets import Buckets
 from accelsdk.runtime.client import FALLBACK, Client, connect, open_program
 from accelsdk.runtime.executable import FAMILY, Executable
 from accelsdk.runtime.program_cache import ProgramCache
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: What a session takes: an ONNX model, a compiled program, or a graph.
 Source = Graph | Executable | str | os.PathLike[str] | bytes
+
+#: A shape that may have open dimensions.
+Declared = tuple[int | str | None, ...]
 
 #: ONNX's own spelling of the types whose name is not NumPy's.
 _ONNX_NAMES = {"float32": "float", "float64": "double", BFLOAT16.name: "bfloat16"}
@@ -60,7 +64,8 @@ class InferenceSession:
     """A model on one device, run with NumPy arrays. Thread-safe: runs are one at a time.
 
     A model with open dimensions is compiled again for each new set of input shapes; the
-    newest few are kept, and share their weights on the device.
+    newest few are kept, and share their weights on the device. With ``buckets`` a fixed set of
+    programs serves every extent of one dimension.
 
     Args:
         source: Path or bytes of an ONNX model or of a compiled program; or a graph; or what
@@ -70,13 +75,23 @@ class InferenceSession:
         device: Position or identity of the device.
         input_shapes: Shapes of inputs whose own are not fixed, to compile now rather than
             at the first run.
+        input_values: Inputs of an ONNX model to bind to constants, by name; the session does
+            not have them as inputs.
+        buckets: One open dimension of an ONNX model and the extents to compile it for, as
+            in ``{"batch": (1, 4, 16)}``; a dimension without a name is ``"INPUT:AXIS"``.
+            A run on any extent is made of runs on these, with rows repeated and dropped, or
+            in several passes. The dimension must be one of independent rows, which is
+            proven: when the session is made if no other dimension is open, else at the
+            first run of each combination of the others.
         fallback: As for `accelsdk.connect`, where ``backend`` is a name.
         cache: As for `accelsdk.connect`, where ``backend`` is a name.
 
     Raises:
         NotFound: There is no such file, backend, device or option.
         ModelError: The model is corrupt.
-        UnsupportedGraph: The backend refuses nodes; every reason is listed.
+        UnsupportedGraph: The backend refuses nodes; every reason is listed. Or the rows of
+            ``buckets`` are not proven independent.
+        InvalidArgument: A shape, a value or a bucket does not fit the model.
     """
 
     def __init__(
@@ -87,6 +102,8 @@ class InferenceSession:
         *,
         device: int | str = 0,
         input_shapes: Mapping[str, Shape] | None = None,
+        input_values: Mapping[str, ArrayLike] | None = None,
+        buckets: Mapping[str, Sequence[int]] | None = None,
         fallback: str | None = FALLBACK,
         cache: bool | ProgramCache = False,
     ) -> None:
@@ -94,6 +111,8 @@ class InferenceSession:
         self._residents: dict[tuple[Shape, ...], Resident] = {}
         self._root: Executable | None = None
         self._model: Graph | Path | bytes | None = None
+        self._values: dict[str, Array] = {}
+        self._buckets: Buckets | None = None
         self._closed = False
         self._owned = isinstance(backend, str)
         self._client = (
@@ -104,11 +123,18 @@ class InferenceSession:
         try:
             self._device = self._client.device(device)
             self._inputs, self._outputs = self._open(source)
+            if input_values is not None or buckets is not None:
+                self._check_model()
+            self._inputs = self._bind(input_values or {})
             self._dtypes = [(a.name, a.format.dtype) for a in self._inputs]
             self._names = {a.name for a in self._inputs}
+            if buckets is not None:
+                self._buckets = Buckets(buckets, self._inputs, self._read)
             open_shape = any(_is_open(argument) for argument in self._inputs)
             if input_shapes is not None or not open_shape:
                 self._compile_now(input_shapes or {})
+            elif self._buckets is not None:
+                self._buckets.prove_early(self._declared_shapes())
         except BaseException:
             self.close()
             raise
@@ -173,6 +199,35 @@ class InferenceSession:
         inputs, outputs = signature(model)
         return [_declared(a) for a in inputs], [_declared(a) for a in outputs]
 
+    def _check_model(self) -> None:
+        if not isinstance(self._model, Path | bytes):
+            raise InvalidArgument(
+                "input_values and buckets are for ONNX models",
+                remedy="make the session from the model file",
+            )
+
+    def _bind(self, values: Mapping[str, ArrayLike]) -> list[NodeArg]:
+        """Keeps the values of bound inputs, and returns the other inputs."""
+        from accelsdk.compiler.importer_bound import bound
+
+        declared = {argument.name: argument for argument in self._inputs}
+        for name, given in values.items():
+            argument = declared.get(name)
+            if argument is None:
+                listed = ", ".join(map(str, self._inputs)) or "nothing"
+                raise InvalidArgument(
+                    f"input_values: no input {name!r}", remedy=f"the model takes {listed}"
+                )
+            array = bound(name, given, argument.format)
+            if not _fits(array.shape, argument.shape):
+                raise InvalidArgument(
+                    f"input_values: {name!r} is given {list(array.shape)}; the model takes "
+                    f"{argument}",
+                    remedy="give a value of that shape",
+                )
+            self._values[name] = array
+        return [argument for argument in self._inputs if argument.name not in values]
+
     # -- running ---------------------------------------------------------------------------
 
     def run(
@@ -191,14 +246,26 @@ class InferenceSession:
         """
         arrays = self._arrays(feeds)
         wanted = self._positions(output_names)
-        shapes = tuple([array.shape for array in arrays])
         with self._lock:
             if self._closed:
                 raise FailedPrecondition("the session is closed", remedy="make a new one")
-            if shapes not in self._residents:
-                self._check_shapes(arrays)
-            outputs = self._resident(shapes).run(arrays)
+            if self._buckets is None:
+                outputs = self._run_exact(arrays)
+            else:
+                outputs = self._run_bucketed(self._buckets, arrays)
         return outputs if wanted is None else [outputs[index] for index in wanted]
+
+    def _run_exact(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        shapes = tuple([array.shape for array in arrays])
+        if shapes not in self._residents:
+            self._check_shapes(arrays)
+        return self._resident(shapes).run(arrays)
+
+    def _run_bucketed(self, buckets: Buckets, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        self._check_shapes(arrays)
+        names = [argument.name for argument in self._inputs]
+        shapes = {name: array.shape for name, array in zip(names, arrays, strict=True)}
+        return buckets.run(arrays, buckets.prove(shapes), self._run_exact)
 
     def _arrays(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         if not isinstance(feeds, Mapping):
@@ -275,13 +342,37 @@ class InferenceSession:
                 f"input_shapes: {shapes[wrong[0]]!r} for {wrong[0]!r} is no shape",
                 remedy="give a tuple of integers",
             )
-        fixed = [tuple(shapes.get(a.name, a.shape or ())) for a in self._inputs]
-        for argument, shape in zip(self._inputs, fixed, strict=True):
-            if not all(isinstance(extent, int) for extent in shape):
+        given = {name: tuple(shape) for name, shape in shapes.items()}
+        known: Mapping[str, Declared] = self._declared_shapes() | given
+        buckets = self._buckets
+        if buckets is not None:
+            known = buckets.at(known, buckets.sizes[0])
+        fixed = {name: shape for name, shape in known.items() if _is_fixed(shape)}
+        for argument in self._inputs:
+            if argument.name not in fixed:
                 raise InvalidArgument(
                     f"input {argument} has open dimensions", remedy="give them in input_shapes"
                 )
-        self._resident(tuple(tuple(int(e) for e in shape if e is not None) for shape in fixed))
+        every = [fixed]
+        if buckets is not None:
+            buckets.prove(fixed)
+            every = [buckets.at(fixed, size) for size in buckets.sizes]
+        for one in every:
+            self._resident(tuple(one[argument.name] for argument in self._inputs))
+
+    def _declared_shapes(self) -> dict[str, Declared]:
+        return {a.name: (None,) if a.shape is None else tuple(a.shape) for a in self._inputs}
+
+    def _read(self, shapes: Mapping[str, Shape]) -> Graph:
+        """Returns the core graph for these input shapes."""
+        return self._client.core_graph(
+            self._model_given(), input_shapes=shapes, input_values=self._values
+        )
+
+    def _model_given(self) -> Graph | Path | bytes:
+        if self._model is None:
+            raise InvalidArgument("the session has no model")
+        return self._model
 
     def _resident(self, shapes: tuple[Shape, ...]) -> Resident:
         """Returns the program for these input shapes, on the device."""
@@ -293,18 +384,19 @@ class InferenceSession:
             share = newest.loaded if newest is not None and newest.usable else None
             resident = self._client.load(executable, self._device, share=share).resident()
         self._residents[shapes] = resident
-        if len(self._residents) > FAMILY:
+        if len(self._residents) > max(FAMILY, len(self._buckets.sizes) if self._buckets else 0):
             self._residents.pop(next(iter(self._residents))).delete()
         return resident
 
     def _executable(self, shapes: Mapping[str, Shape]) -> Executable:
         if self._root is not None:
             return self._root.specialise(shapes)
-        if self._model is None:
-            raise InvalidArgument("the session has no model")
-        given = None if isinstance(self._model, Graph) else shapes
+        model = self._model_given()
+        given = None if isinstance(model, Graph) else shapes
         target = self._device.info.target
-        return self._client.compile(self._model, target=target, input_shapes=given)
+        return self._client.compile(
+            model, target=target, input_shapes=given, input_values=self._values or None
+        )
 
 
 def _fits(shape: Shape, declared: list[int | str | None] | None) -> bool:
@@ -317,7 +409,11 @@ def _fits(shape: Shape, declared: list[int | str | None] | None) -> bool:
 
 
 def _is_open(argument: NodeArg) -> bool:
-    return argument.shape is None or not all(isinstance(e, int) for e in argument.shape)
+    return argument.shape is None or not _is_fixed(tuple(argument.shape))
+
+
+def _is_fixed(shape: Declared) -> TypeGuard[Shape]:
+    return all(isinstance(extent, int) for extent in shape)
 
 
 def _declared(argument: Argument) -> NodeArg:
