@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from accelsdk.cli.console import (
+    Binds,
     Cache,
     Fallback,
     Model,
@@ -17,6 +18,7 @@ from accelsdk.cli.console import (
     amount,
     console,
     existing_file,
+    parse_binds,
     parse_options,
     parse_shapes,
     print_parts,
@@ -34,6 +36,7 @@ def command(
         str | None, typer.Option(help="Target to compile for.", show_default="the first")
     ] = None,
     shape: Shapes = None,
+    bind: Binds = None,
     option: Options = None,
     fallback: Fallback = True,
     cache: Cache = True,
@@ -59,7 +62,12 @@ def command(
         ) as client,
         out.status(f"compiling {model.name} for {plugin}"),
     ):
-        program = client.compile(model, target=target, input_shapes=parse_shapes(shape))
+        program = client.compile(
+            model,
+            target=target,
+            input_shapes=parse_shapes(shape),
+            input_values=parse_binds(bind),
+        )
         program.save(path)
     header = program.header
     weights = sum(spec.nbytes for part in program.parts for spec in part.program.constants)

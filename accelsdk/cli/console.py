@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.table import Table
 from accelsdk.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from accelsdk.graph.types import Shape
     from accelsdk.runtime.executable import Executable
 
@@ -31,6 +34,16 @@ Shapes = Annotated[
         "-s",
         metavar="INPUT=1,3,48,320",
         help="Shape of an input whose own is not fixed; repeatable.",
+    ),
+]
+Binds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind",
+        "-b",
+        metavar="INPUT=VALUE",
+        help="Bind an input of an ONNX model to a constant (a number, true, or a JSON list); "
+        "repeatable.",
     ),
 ]
 Fallback = Annotated[
@@ -93,6 +106,29 @@ def parse_shapes(given: Iterable[str] | None) -> dict[str, Shape]:
         if match.group(1) in found:
             raise InvalidArgument(f"--shape {match.group(1)} is given twice")
         found[match.group(1)] = tuple(int(part) for part in re.findall(r"\d+", match.group(2)))
+    return found
+
+
+def parse_binds(given: Iterable[str] | None) -> dict[str, ArrayLike]:
+    """Returns ``INPUT=VALUE`` words as a mapping; a value is a number or a list in JSON.
+
+    Raises:
+        InvalidArgument: A word is not of that form, or a name comes twice.
+    """
+    found: dict[str, ArrayLike] = {}
+    for word in given or ():
+        name, equals, text = word.rpartition("=")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not equals or not name or not isinstance(value, int | float | list):
+            raise InvalidArgument(
+                f"--bind {word!r} is not a value", remedy="write INPUT=16000 or INPUT=[1,2]"
+            )
+        if name in found:
+            raise InvalidArgument(f"--bind {name} is given twice")
+        found[name] = value
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsdk.cli.console import (
+    Binds,
     Cache,
     Fallback,
     Model,
@@ -22,6 +23,7 @@ from accelsdk.cli.console import (
     duration,
     existing_file,
     number,
+    parse_binds,
     parse_options,
     parse_shapes,
     short,
@@ -31,6 +33,7 @@ from accelsdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
     from rich.console import Console
 
     from accelsdk.backend.optional import Profile
@@ -60,6 +63,7 @@ def command(
     ] = None,
     device: Annotated[int, typer.Option(help="Position of the device.")] = 0,
     shape: Shapes = None,
+    bind: Binds = None,
     option: Options = None,
     fallback: Fallback = True,
     cache: Cache = True,
@@ -80,6 +84,7 @@ def command(
     existing_file(model)
     feeds = _read(input) if input is not None else {}
     shapes = {name: array.shape for name, array in feeds.items()} | parse_shapes(shape)
+    values = parse_binds(bind)
     out = console()
     with ExitStack() as stack:
         client = stack.enter_context(
@@ -92,7 +97,7 @@ def command(
         )
         card = client.device(device)
         with out.status(f"compiling {model.name} for {plugin}"):
-            program = _program(client, model, card.info.target, shapes, fixed=bool(shape))
+            program = _program(client, model, card.info.target, shapes, values, fixed=bool(shape))
         if input is not None:
             feeds = _checked(program.inputs, feeds)
         elif random is None and program.inputs:
@@ -131,21 +136,27 @@ def _print_places(out: Console, program: Executable) -> None:
 
 
 def _program(
-    client: Client, model: Path, target: str, shapes: dict[str, tuple[int, ...]], *, fixed: bool
+    client: Client,
+    model: Path,
+    target: str,
+    shapes: dict[str, tuple[int, ...]],
+    values: dict[str, ArrayLike],
+    *,
+    fixed: bool,
 ) -> Executable:
     from accelsdk.backend.program_file import MAGIC
     from accelsdk.runtime.client import open_program
 
     with model.open("rb") as file:
         compiled = file.read(len(MAGIC)) == MAGIC
-    if compiled and fixed:
+    if compiled and (fixed or values):
         raise InvalidArgument(
-            f"{model} is a compiled program, whose shapes are fixed",
-            remedy="leave --shape out, or run the model that it was compiled from",
+            f"{model} is a compiled program, whose shapes and inputs are fixed",
+            remedy="leave --shape and --bind out, or run the model that it was compiled from",
         )
     if compiled:
         return open_program(model)
-    return client.compile(model, target=target, input_shapes=shapes)
+    return client.compile(model, target=target, input_shapes=shapes, input_values=values)
 
 
 def _read(path: Path) -> Feeds:

@@ -225,6 +225,49 @@ def test_a_compiled_program_takes_no_shapes_and_is_no_model(model, run):
         assert "compiled program" in err
 
 
+@pytest.fixture
+def model_with_scale(tmp_path, monkeypatch):
+    """y = x * s, of which s is meant to be bound."""
+    path = tmp_path / "scaled.onnx"
+    nodes = [helper.make_node("Mul", ["x", "s"], ["y"], name="mul")]
+    save_model(path, nodes, [tensor("x", [2]), tensor("s", [])], [tensor("y", [2])])
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_bound_inputs_are_not_fed(model_with_scale, run, plugin):
+    np.savez("feeds.npz", x=np.float32([1, 2]))
+    more = ["-i", "feeds.npz", "-O", "out.npz"]
+    assert run("run", model_with_scale, "-p", plugin, "--bind", "s=1.5", *more)[0] == cli.OK
+    assert np.load("out.npz")["y"].tolist() == [1.5, 3.0]
+    run("compile", model_with_scale, "-p", plugin, "-b", "s=3", "-O", "bound.accel")
+    assert run("run", "bound.accel", "-p", plugin, *more)[0] == cli.OK
+    assert np.load("out.npz")["y"].tolist() == [3.0, 6.0]
+    code, _, err = run("run", "bound.accel", "-p", plugin, "-b", "s=3", *more)
+    assert code == cli.USAGE
+    assert "compiled program" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["s"], "is not a value"),
+        (["s=fast"], "is not a value"),
+        (["=3"], "is not a value"),
+        (["s=null"], "is not a value"),
+        (["s=1", "s=2"], "given twice"),
+        (["s=[1,2]"], "does not fit"),
+        (["z=1"], "no input 'z'"),
+    ],
+)
+def test_wrong_bindings_are_explained(model_with_scale, run, words, text):
+    bindings = [part for word in words for part in ("--bind", word)]
+    code, _, err = run("compile", model_with_scale, *bindings)
+    assert code != cli.OK
+    assert text in " ".join(err.split())
+
+
 def save_sum(path, kind, result="c"):
     nodes = [helper.make_node("Add", ["a", "b"], [result], name="add")]
     save_model(
