@@ -128,10 +128,18 @@ def _attributes(node: Node, *without: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for definition in lookup(node).attributes:
         item = attribute(node, definition.name)
-        if definition.name in without or item == ():
+        if definition.name in without or item == () or _implied(node, definition.name):
             continue
         found[definition.name] = int(item) if isinstance(item, bool) else item
     return found
+
+
+def _implied(node: Node, name: str) -> bool:
+    """Whether an attribute goes without saying, and must, for onnxruntime to run the node.
+
+    Between Dequantize and Quantize it makes AveragePool an op that knows no dilations.
+    """
+    return node.op == "AveragePool" and name == "dilations" and set(_ints(node, name)) == {1}
 
 
 def _ints(node: Node, name: str) -> tuple[int, ...]:
