@@ -254,7 +254,7 @@ def _quantise_dynamically(source: Model, path: Path) -> None:
     )
 
 
-def _derived(source: Model, name: str, make: Any) -> Model:
+def _derived(source: Model, name: str, make: Any, op: str = "") -> Model:
     model = Model(
         name=name,
         make=make,
@@ -264,18 +264,22 @@ def _derived(source: Model, name: str, make: Any) -> Model:
         feeds=source.feeds,
         run=source.run,
         truth=source.truth,
-        op=source.op,
+        op=op or source.op,
     )
     return model
 
 
 REC_QDQ = _derived(
-    zoo_ocr.REC, "PP-OCRv6 recogniser QDQ", functools.partial(_quantise, zoo_ocr.REC, qdq=True)
+    zoo_ocr.REC,
+    "PP-OCRv6 recogniser QDQ",
+    functools.partial(_quantise, zoo_ocr.REC, qdq=True),
+    op="ConvInteger",
 )
 CLS_QOPERATOR = _derived(
     zoo_ocr.CLS,
     "PP-OCR classifier QOperator",
     functools.partial(_quantise, zoo_ocr.CLS, qdq=False),
+    op="ConvInteger",
 )
 _FLOAT = _minilm(18)
 MINILM_DYNAMIC = _derived(
