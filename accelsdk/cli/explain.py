@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsdk.cli.console import (
+    Binds,
     Fallback,
     Model,
     Options,
@@ -15,6 +16,7 @@ from accelsdk.cli.console import (
     Shapes,
     console,
     existing_file,
+    parse_binds,
     parse_options,
     parse_shapes,
 )
@@ -35,6 +37,7 @@ def command(
         str | None, typer.Option(help="Target to compile for.", show_default="the first")
     ] = None,
     shape: Shapes = None,
+    bind: Binds = None,
     option: Options = None,
     fallback: Fallback = True,
     all: Annotated[bool, typer.Option("--all", help="Show every node of a long model.")] = False,
@@ -83,7 +86,7 @@ def command(
     ) as client:
         places = _places(client, target)
         with out.status(f"lowering {model.name} for {plugin}"):
-            explanation = _explained(found, model, places, shape)
+            explanation = _explained(found, model, places, shape, bind)
     if json != "-":
         show(out, explanation, every=all)
     _write(explanation, found.composites(), json=json, html=html, onnx=onnx)
@@ -105,7 +108,11 @@ def _places(client: Client, target: str | None) -> list[Place]:
 
 
 def _explained(
-    found: Registry, model: Path, places: list[Place], shapes: list[str] | None
+    found: Registry,
+    model: Path,
+    places: list[Place],
+    shapes: list[str] | None,
+    binds: list[str] | None,
 ) -> Explanation:
     from accelsdk.cli.explanation.facts import gather
     from accelsdk.compiler.pipeline import to_core
@@ -114,6 +121,7 @@ def _explained(
     graph = to_core(
         model,
         input_shapes=parse_shapes(shapes),
+        input_values=parse_binds(binds),
         rules=found.lowering_rules(),
         composites=composites,
     )

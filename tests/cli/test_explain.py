@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from accelsdk.backend.backend import Support, Verdict
 from accelsdk.cli import main as cli
 from accelsdk.cli.explanation.record import FORMAT, schema
 from accelsdk.registry import registry
@@ -90,6 +92,31 @@ def test_the_text_tells_parts_reasons_copies_and_memory(model, run):
     ):
         assert told in text
     assert re.search(r"\d copies in each run, [\d.]+ B:", text)
+
+
+class Software(type(registry().backend("reference_cpu"))):
+    """Runs Relu in software, and says so."""
+
+    @property
+    def info(self):
+        return replace(super().info, name="software")
+
+    def supports(self, graph, node, target):
+        if node.op in ("Relu", "Max"):
+            return Support(Verdict.EMULATED, text=f"{node.op} runs in software")
+        return super().supports(graph, node, target)
+
+
+def test_what_is_emulated_is_told_with_its_reason(model, run, monkeypatch):
+    monkeypatch.setitem(registry()._backends, "software", ("software", Software()))
+    code, out, _ = run("explain", model, "-p", "software", "-s", "x=2,8", "--html", "page.html")
+    assert code == cli.OK
+    assert re.search(r"Max +Relu( › Relu)? +emulated \[1\]", out)
+    assert "[1] Max runs in software" in out
+    assert "on software/cpu: 4 native, 1 emulated" in flat(out)
+    text = (model.parent / "page.html").read_text("utf-8")
+    assert 'class="node p0 emulated"' in text
+    assert '<span class="key emulated"></span>emulated' in text
 
 
 def test_without_a_fallback_each_refusal_is_listed_with_its_reason(model, run):
@@ -287,7 +314,23 @@ def test_the_exported_graph_runs_in_onnxruntime_to_the_same_results(model, run, 
     np.testing.assert_array_equal(lowered, given)
 
 
+def test_a_bound_input_is_none_of_the_graphs(model, run):
+    ones = json.dumps([[1] * 8])
+    _, found = record(run, model, "-s", "x=1,8", "--bind", f"x={ones}")
+    assert found["inputs"] == []
+    assert found["nodes"] == []  # all is known at once
+
+
 def test_help_teaches(run):
     text = flat(run("explain", "--help")[1])
-    for word in ("--no-fallback", "--html", "--json", "--onnx", "--all", "Example:", "emulated"):
+    for word in (
+        "--no-fallback",
+        "--bind",
+        "--html",
+        "--json",
+        "--onnx",
+        "--all",
+        "Example:",
+        "emulated",
+    ):
         assert word in text

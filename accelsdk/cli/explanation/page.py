@@ -65,9 +65,14 @@ def _legend(found: Explanation) -> str:
     places = "".join(
         f'<span class="key p{colour}"></span>{escape(name)} ' for name, colour in colours.items()
     )
-    marks = '<span class="key claimed"></span>in a claimed region '
-    marks += '<span class="key emulated"></span>emulated '
-    return places + marks + ('<span class="key refused"></span>refused' if found.refusals else "")
+    marks = (
+        ("claimed", "in a claimed region", any(row.claim for row in found.rows)),
+        ("emulated", "emulated", "emulated" in found.verdicts),
+        ("refused", "refused", bool(found.refusals)),
+    )
+    return places + "".join(
+        f'<span class="key {css}"></span>{text} ' for css, text, there in marks if there
+    )
 
 
 def _tiles(found: Explanation) -> str:
