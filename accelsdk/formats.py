@@ -1,11 +1,13 @@
 """Every number format is one frozen row of data.
 
 Sources of the rows: IEEE 754-2019 (float16, float32, float64); arXiv 2209.05433 Table 1
-and OCP OFP8 v1.0 (E4M3, E5M2); OCP MX v1.0 section 5.3 (E3M2, E2M3, E2M1, MXINT8, E8M0).
+and OCP OFP8 v1.0 (E4M3, E5M2); arXiv 2206.02915 and the float8 page of ONNX (the FNUZ formats);
+OCP MX v1.0 section 5.3 (E3M2, E2M3, E2M1, MXINT8, E8M0).
 The names are those of NumPy and ml_dtypes, so that ``Format.name`` and ``dtype.name`` agree;
 ``mxint8`` is the one name of our own, because it stores int8 and means int8 x 2**-6.
 
-Adding a format is adding a row: no other code in accelsdk lists formats by hand.
+Adding a format is adding a row: codecs, casts, packing, import and export go by what the row says.
+Elsewhere a format is named only where a rule is its own: an op that takes no other.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Specials(StrEnum):
 
     IEEE = "ieee"  # all-ones exponent: Inf at mantissa 0, NaN elsewhere
     FN = "fn"  # no Inf; NaN only where exponent and mantissa are all ones
+    FNUZ = "fnuz"  # no Inf, no -0; the code that -0 would have is the one NaN
     FINITE = "finite"  # neither Inf nor NaN
 
 
@@ -95,6 +98,11 @@ class Format:
         if self.kind is Kind.SCALE:
             return True
         return self.is_float and self.specials is not Specials.FINITE
+
+    @property
+    def has_negative_zero(self) -> bool:
+        """True if the format tells -0 from +0."""
+        return self.is_float and self.specials is not Specials.FNUZ
 
     @property
     def precision(self) -> int:
@@ -182,22 +190,25 @@ FLOAT16 = _float("float16", 5, 10, 15, Specials.IEEE)
 BFLOAT16 = _float("bfloat16", 8, 7, 127, Specials.IEEE)
 E4M3 = _float("float8_e4m3fn", 4, 3, 7, Specials.FN)
 E5M2 = _float("float8_e5m2", 5, 2, 15, Specials.IEEE)
+E4M3FNUZ = _float("float8_e4m3fnuz", 4, 3, 8, Specials.FNUZ)
+E5M2FNUZ = _float("float8_e5m2fnuz", 5, 2, 16, Specials.FNUZ)
 E3M2 = _float("float6_e3m2fn", 3, 2, 3, Specials.FINITE)
 E2M3 = _float("float6_e2m3fn", 2, 3, 1, Specials.FINITE)
 E2M1 = _float("float4_e2m1fn", 2, 1, 1, Specials.FINITE)
 E8M0 = Format(name="float8_e8m0fnu", kind=Kind.SCALE, bits=8, exponent_bits=8, bias=127)
 MXINT8 = Format(name="mxint8", kind=Kind.FIXED, bits=8, mantissa_bits=6, dtype_name="int8")
-INT64, INT32, INT16, INT8, INT4 = (
-    Format(name=f"int{bits}", kind=Kind.INT, bits=bits) for bits in (64, 32, 16, 8, 4)
+INT64, INT32, INT16, INT8, INT4, INT2 = (
+    Format(name=f"int{bits}", kind=Kind.INT, bits=bits) for bits in (64, 32, 16, 8, 4, 2)
 )
-UINT64, UINT32, UINT16, UINT8, UINT4 = (
-    Format(name=f"uint{bits}", kind=Kind.UINT, bits=bits) for bits in (64, 32, 16, 8, 4)
+UINT64, UINT32, UINT16, UINT8, UINT4, UINT2 = (
+    Format(name=f"uint{bits}", kind=Kind.UINT, bits=bits) for bits in (64, 32, 16, 8, 4, 2)
 )
 BOOL = Format(name="bool", kind=Kind.BOOL, bits=8)
 
 FORMATS: tuple[Format, ...] = (
-    *(FLOAT64, FLOAT32, FLOAT16, BFLOAT16, E4M3, E5M2, E3M2, E2M3, E2M1, E8M0, MXINT8),
-    *(INT64, INT32, INT16, INT8, INT4, UINT64, UINT32, UINT16, UINT8, UINT4, BOOL),
+    *(FLOAT64, FLOAT32, FLOAT16, BFLOAT16, E4M3, E5M2, E4M3FNUZ, E5M2FNUZ, E3M2, E2M3, E2M1),
+    *(E8M0, MXINT8, INT64, INT32, INT16, INT8, INT4, INT2),
+    *(UINT64, UINT32, UINT16, UINT8, UINT4, UINT2, BOOL),
 )
 
 #: The element formats of OCP MX v1.0 (section 5.3), each scaled by E8M0 per block of 32.
@@ -207,6 +218,8 @@ MX_ELEMENTS: tuple[Format, ...] = (E4M3, E5M2, E3M2, E2M3, E2M1, MXINT8)
 ALIASES = {
     "e4m3": E4M3,
     "e5m2": E5M2,
+    "e4m3fnuz": E4M3FNUZ,
+    "e5m2fnuz": E5M2FNUZ,
     "e3m2": E3M2,
     "e2m3": E2M3,
     "e2m1": E2M1,

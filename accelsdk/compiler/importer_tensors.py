@@ -11,33 +11,22 @@ import onnx
 from onnx import numpy_helper
 
 from accelsdk.errors import DataLoss, ModelError, NotFound
-from accelsdk.formats import Format, by_name
+from accelsdk.formats import FORMATS, Format, by_name
 from accelsdk.graph.graph import Array, Attribute, Constant
 from accelsdk.graph.types import TensorType, Value
 from accelsdk.numerics.codec import from_bytes
 
 _Type = onnx.TensorProto
 
+#: Names of the formats that ONNX has: they are those of its dtypes.
 _FORMATS: Mapping[int, str] = {
-    _Type.FLOAT: "float32",
-    _Type.DOUBLE: "float64",
-    _Type.FLOAT16: "float16",
-    _Type.BFLOAT16: "bfloat16",
-    _Type.FLOAT8E4M3FN: "float8_e4m3fn",
-    _Type.FLOAT8E5M2: "float8_e5m2",
-    _Type.FLOAT8E8M0: "float8_e8m0fnu",
-    _Type.FLOAT4E2M1: "float4_e2m1fn",
-    _Type.INT64: "int64",
-    _Type.INT32: "int32",
-    _Type.INT16: "int16",
-    _Type.INT8: "int8",
-    _Type.INT4: "int4",
-    _Type.UINT64: "uint64",
-    _Type.UINT32: "uint32",
-    _Type.UINT16: "uint16",
-    _Type.UINT8: "uint8",
-    _Type.UINT4: "uint4",
-    _Type.BOOL: "bool",
+    number: dtype.name
+    for number, dtype in (
+        (number, onnx.helper.tensor_dtype_to_np_dtype(number))
+        for number in _Type.DataType.values()
+        if number != _Type.UNDEFINED
+    )
+    if dtype.name in {row.name for row in FORMATS}
 }
 
 #: Attributes whose integer is a TensorProto.DataType.
@@ -54,7 +43,7 @@ def format_of(data_type: int, what: str) -> Format:
         what: What has that type, for the message.
 
     Raises:
-        ModelError: We have no such format (strings, complex, FNUZ, 2-bit integers).
+        ModelError: We have no such format (strings, complex numbers).
     """
     if data_type not in _FORMATS:
         known = _Type.DataType.DESCRIPTOR.values_by_number

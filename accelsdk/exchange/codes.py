@@ -88,11 +88,11 @@ def _count(em: Emitter, column: str, limits: str) -> str:
 @cache
 def _element_thresholds(format: Format, saturate: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
     overflow = Overflow.SATURATE if saturate else Overflow.SPECIAL
-    top = (1 << (format.bits - 1)) - 1
+    top = (1 << (format.bits - 1)) - 1  # overflow may lead to the code of -0: NaN in FNUZ
+    top += not format.has_negative_zero
 
     def encode(x: Magnitudes) -> NDArray[Any]:
-        codes = codec.encode(x, format, overflow=overflow).view(np.uint8) & top
-        return codes.astype(np.int64)
+        return codec.encode(x, format, overflow=overflow).view(np.uint8).astype(np.int64)
 
     found = thresholds(encode, top, dtype)
     reached: NDArray[Any] = found[~np.isnan(found)]
@@ -121,6 +121,12 @@ def encode(em: Emitter, x: str, format: Format, saturate: bool = True, wide: boo
     negative = em.node("Less", x, zero)
     negative_zero = em.node("Less", em.node("Reciprocal", x), zero)
     negative = em.node("Or", negative, negative_zero)
+    if not format.has_negative_zero:
+        # Neither 0 nor the one NaN, which has the sign bit already, takes a sign.
+        signed = em.node(
+            "Greater", em.node("Mod", code, em.constant(sign_bit)), em.constant(np.int64(0))
+        )
+        negative = em.node("And", negative, signed)
     sign = em.node("Where", negative, em.constant(sign_bit), em.constant(np.int64(0)))
     code = em.node("Add", code, sign)
     nan = codec.encode(np.array([np.nan], np.float32), format).view(np.uint8)[0]

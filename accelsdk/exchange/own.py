@@ -10,7 +10,7 @@ from onnx import TensorProto
 from accelsdk import formats as f
 from accelsdk.exchange import codes
 from accelsdk.exchange.emitter import Emitter
-from accelsdk.exchange.storage import is_coded, onnx_type
+from accelsdk.exchange.storage import is_coded, is_widened, onnx_type
 from accelsdk.graph.decompose.common import whole
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import required
@@ -306,7 +306,7 @@ def _little_endian(em: Emitter, raw: str, width: int) -> str:
 
 
 def _cast(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
-    """A Cast from or to a format that is stored as codes, or to a 4-bit integer."""
+    """A Cast from or to a format that is stored as codes, or to an integer below 8 bits."""
     x, target = required(node, 0), node.result.format
     wide = x.format in (f.FLOAT64, f.INT32, f.UINT32, f.INT64, f.UINT64)
     dtype = np.dtype(np.float64 if wide else np.float32)
@@ -318,19 +318,20 @@ def _cast(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     if is_coded(target):
         saturate = bool(attribute(node, "saturate"))
         return (codes.encode(em, em.cast(value, real), target, saturate, wide),)
-    if target in (f.INT4, f.UINT4):
-        return (_to_four_bits(em, value, x.format, target, dtype),)
+    if is_widened(target):
+        return (_to_narrow_integer(em, value, x.format, target, dtype),)
     return (em.cast(value, onnx_type(target)),)
 
 
-def _to_four_bits(
+def _to_narrow_integer(
     em: Emitter, value: str, source: f.Format, target: f.Format, dtype: np.dtype[np.generic]
 ) -> str:
-    """Emits a 4-bit integer: integers wrap, floats truncate and saturate."""
+    """Emits an integer below 8 bits: integers wrap, floats truncate and saturate."""
     if source.is_integer or source == f.BOOL:
         low = np.int64(target.min)
         wide = em.cast(value, TensorProto.INT64)
-        wide = em.node("Mod", em.node("Sub", wide, em.constant(low)), em.constant(np.int64(16)))
+        codes_there_are = em.constant(np.int64(1 << target.bits))
+        wide = em.node("Mod", em.node("Sub", wide, em.constant(low)), codes_there_are)
         return em.cast(em.node("Add", wide, em.constant(low)), onnx_type(target))
     real = em.cast(value, TensorProto.DOUBLE if dtype == np.float64 else TensorProto.FLOAT)
     integral = em.node("Mul", em.node("Sign", real), em.node("Floor", em.node("Abs", real)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from accelsdk import formats as f
 from accelsdk.exchange.emitter import Emitter
-from accelsdk.exchange.storage import is_coded, onnx_type
+from accelsdk.exchange.storage import is_coded, is_widened, onnx_type
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import Family
 from accelsdk.graph.ops import attribute, lookup
@@ -104,7 +104,7 @@ def _is_plain_affine(node: Node) -> bool:
 
 
 def _is_plain_cast(node: Node) -> bool:
-    return not any(is_coded(row) or row in (f.INT4, f.UINT4) for row in _formats(node))
+    return not any(is_coded(row) or is_widened(row) for row in _formats(node))
 
 
 def emit(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:

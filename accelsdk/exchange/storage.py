@@ -1,37 +1,20 @@
 """How each number format is stored in an exported ONNX model.
 
 Formats that some runtimes cannot move, or that ONNX has no type for, are stored as their
-codes: FP8, FP6, FP4 and E8M0 in UINT8, MXINT8 in INT8; int4 and uint4 in INT8 and UINT8, one
-element an item. The rest have ONNX types of their own.
+codes: FP8, FP6, FP4 and E8M0 in UINT8, MXINT8 in INT8; integers below 8 bits in INT8 and UINT8,
+one element an item. The rest have ONNX types of their own.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from onnx import TensorProto, helper
 
-from accelsdk import formats as f
 from accelsdk.formats import Format, Kind
 from accelsdk.graph.graph import Array
 from accelsdk.graph.types import Value
-
-_OWN_TYPES = {
-    f.FLOAT64: TensorProto.DOUBLE,
-    f.FLOAT32: TensorProto.FLOAT,
-    f.FLOAT16: TensorProto.FLOAT16,
-    f.BFLOAT16: TensorProto.BFLOAT16,
-    f.INT64: TensorProto.INT64,
-    f.INT32: TensorProto.INT32,
-    f.INT16: TensorProto.INT16,
-    f.INT8: TensorProto.INT8,
-    f.UINT64: TensorProto.UINT64,
-    f.UINT32: TensorProto.UINT32,
-    f.UINT16: TensorProto.UINT16,
-    f.UINT8: TensorProto.UINT8,
-    f.BOOL: TensorProto.BOOL,
-    f.INT4: TensorProto.INT8,
-    f.MXINT8: TensorProto.INT8,
-}
 
 
 def is_coded(format: Format) -> bool:
@@ -39,15 +22,25 @@ def is_coded(format: Format) -> bool:
     return (format.is_float and format.bits <= 8) or format.kind in (Kind.SCALE, Kind.FIXED)
 
 
+def is_widened(format: Format) -> bool:
+    """Says whether the exported model stores each number in a whole byte instead of packed."""
+    return format.is_integer and format.bits < 8
+
+
+@cache
 def onnx_type(format: Format) -> int:
     """Returns the TensorProto data type that stores a format."""
-    return _OWN_TYPES.get(format, TensorProto.UINT8)
+    if is_widened(format):
+        return TensorProto.INT8 if format.is_signed else TensorProto.UINT8
+    if is_coded(format) and format.kind is not Kind.FIXED:
+        return TensorProto.UINT8
+    return int(helper.np_dtype_to_tensor_dtype(format.dtype))
 
 
 def to_storage(array: Array, format: Format) -> Array:
     """Returns an array as the exported model takes it; a view where the bytes are the same."""
-    if format in (f.INT4, f.UINT4):
-        return array.astype(np.int8 if format == f.INT4 else np.uint8)
+    if is_widened(format):
+        return array.astype(np.int8 if format.is_signed else np.uint8)
     if onnx_type(format) == TensorProto.UINT8:
         return array.view(np.uint8)
     return array
@@ -55,7 +48,7 @@ def to_storage(array: Array, format: Format) -> Array:
 
 def from_storage(array: Array, format: Format) -> Array:
     """Returns an array that an exported model gave as an array of ``format.dtype``."""
-    if format in (f.INT4, f.UINT4):
+    if is_widened(format):
         return array.astype(format.dtype)
     if onnx_type(format) == TensorProto.UINT8:
         return array.view(format.dtype)

@@ -71,7 +71,8 @@ def encode_float(
     code = np.where(finite & (code > limit), _overflowed(fmt, rounding, overflow, negative), code)
     infinite = np.uint64(special_code(fmt, overflow is Overflow.SATURATE))
     code = np.where(finite, code, infinite)
-    code |= np.where(negative, np.uint64(1 << (fmt.bits - 1)), np.uint64(0))
+    signed = negative if fmt.has_negative_zero else negative & (code != 0)
+    code |= np.where(signed, np.uint64(1 << (fmt.bits - 1)), np.uint64(0))
     return _place_nan(code, np.isnan(x), negative, fmt)
 
 
@@ -163,7 +164,7 @@ def round_integer(x: NDArray[np.float64], rounding: Rounding) -> NDArray[np.floa
 def store_dtype(fmt: Format) -> np.dtype[Any]:
     """Returns the NumPy integer type that holds an integer format while it is computed.
 
-    It is ``fmt.dtype`` from 8 bits on; ml_dtypes' 4-bit integers have no arithmetic of their own.
+    It is ``fmt.dtype`` from 8 bits on; ml_dtypes' narrower integers have no own arithmetic.
     """
     return np.dtype(f"{'int' if fmt.is_signed else 'uint'}{max(fmt.bits, 8)}")
 

@@ -2,8 +2,8 @@
 
 The vectorised twin of ``rounding``. On the host one array item holds one element, in
 ``Format.dtype``; in device memory elements lie dense and row-major, and formats under 8 bits
-are packed least significant bit first over the flattened tensor (FP4 and int4 two to a byte,
-element 0 in the low bits; FP6 four to three bytes), as ONNX and TOSA lay them out.
+are packed least significant bit first over the flattened tensor (int2 four to a byte, FP4 and
+int4 two, element 0 in the low bits; FP6 four to three bytes), as ONNX and TOSA lay them out.
 
 A float32 is encoded into a float format of up to 5 mantissa bits by one look-up: its upper
 16 bits, the lower 16 or-ed into the last of them as a sticky bit, index a table of 64 K codes.
@@ -313,13 +313,20 @@ def _integers_as_floats(x: NDArray[Any]) -> NDArray[np.float64]:
 
 def _wrap(x: NDArray[Any], target: Format) -> NDArray[Any]:
     if x.dtype.itemsize == 1 and x.dtype != np.bool_:
-        x = x.astype(np.int16)  # ml_dtypes' 4-bit integers take no shifts
+        x = x.astype(np.int16)  # ml_dtypes' integers take no shifts
     if target.bits >= 8:
         return x.astype(target.dtype)
-    low = (x & 0xF).astype(np.int8)
-    if target.is_signed:
-        low = (low ^ np.int8(8)) - np.int8(8)
-    return low.astype(target.dtype)
+    low = (x & ((1 << target.bits) - 1)).astype(np.uint8)
+    return _sign_extended(low, target).view(target.dtype)
+
+
+def _sign_extended(codes: NDArray[np.uint8], fmt: Format) -> NDArray[np.uint8]:
+    """Codes in the low bits as ml_dtypes stores them: those of signed integers fill the byte."""
+    if not (fmt.is_integer and fmt.is_signed):
+        return codes
+    sign = np.uint8(1 << (fmt.bits - 1))
+    extended: NDArray[np.uint8] = (codes ^ sign) - sign
+    return extended
 
 
 def pack(array: NDArray[Any], fmt: Format) -> NDArray[np.uint8]:
@@ -337,9 +344,11 @@ def pack(array: NDArray[Any], fmt: Format) -> NDArray[np.uint8]:
     lanes.reshape(-1)[: codes.size] = codes
     lanes &= np.uint8((1 << fmt.bits) - 1)
     v = lanes.T
-    if fmt.bits == 4:
-        pairs: NDArray[np.uint8] = v[0] | v[1] << 4
-        return pairs
+    if 8 % fmt.bits == 0:
+        whole: NDArray[np.uint8] = v[0].copy()
+        for lane in range(1, per_group):
+            whole |= v[lane] << np.uint8(lane * fmt.bits)
+        return whole
     packed = np.empty((groups, 3), np.uint8)
     packed[:, 0] = v[0] | v[1] << 6
     packed[:, 1] = v[1] >> 2 | v[2] << 4
@@ -372,18 +381,15 @@ def unpack(
         raw = np.concatenate([raw, np.zeros(groups * group_bytes - raw.size, np.uint8)])
     b = raw.reshape(groups, group_bytes).T
     lanes = np.empty((groups, per_group), np.uint8)
-    if fmt.bits == 4:
-        lanes[:, 0], lanes[:, 1] = b[0] & 0xF, b[0] >> 4
+    if group_bytes == 1:
+        for lane in range(per_group):
+            lanes[:, lane] = b[0] >> np.uint8(lane * fmt.bits) & np.uint8((1 << fmt.bits) - 1)
     else:
         lanes[:, 0] = b[0] & 63
         lanes[:, 1] = (b[0] >> 6 | b[1] << 2) & 63
         lanes[:, 2] = (b[1] >> 4 | b[2] << 4) & 63
         lanes[:, 3] = b[2] >> 2
-    flat = lanes.reshape(-1)[:count]
-    if fmt.is_integer and fmt.is_signed:
-        # ml_dtypes stores int4 sign-extended.
-        flat = ((flat ^ np.uint8(8)) - np.uint8(8)).astype(np.uint8)
-    return flat.view(fmt.dtype)
+    return _sign_extended(lanes.reshape(-1)[:count], fmt).view(fmt.dtype)
 
 
 def _bytes_of(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:

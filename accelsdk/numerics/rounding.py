@@ -2,10 +2,10 @@
 
 Everything here computes with ``fractions.Fraction``, so that each rule can be read off the
 page and checked against its source: IEEE 754-2019 sections 4.3 and 7.4 (rounding, overflow),
-arXiv 2209.05433 and OCP OFP8 v1.0 (FP8), OCP MX v1.0 section 5.3 (FP6, FP4, MXINT8, E8M0),
-ONNX Cast-24 (float to E8M0). It is slow on purpose: ``accelsdk.numerics.codec`` is the fast
-twin, and the tests walk both over every code and every boundary. Oracles import this module
-and never the codec.
+arXiv 2209.05433 and OCP OFP8 v1.0 (FP8), arXiv 2206.02915 (FNUZ), OCP MX v1.0 section 5.3 (FP6,
+FP4, MXINT8, E8M0), ONNX Cast-24 (float to E8M0). It is slow on purpose:
+``accelsdk.numerics.codec`` is the fast twin, and the tests walk both over every code and every
+boundary. Oracles import this module and never the codec.
 
 A *code* is the unsigned bit pattern of one element, ``0 <= code < 2**fmt.bits``, for every
 format, two's complement ones included.
@@ -137,6 +137,8 @@ def decode(code: int, fmt: Format) -> float:
 def _decode_float(code: int, fmt: Format) -> float:
     sign = -1.0 if code >> (fmt.bits - 1) else 1.0
     magnitude = code & ((1 << (fmt.bits - 1)) - 1)
+    if fmt.specials is Specials.FNUZ and code == nan_code(fmt):
+        return math.nan
     if magnitude > max_code(fmt):
         is_inf = fmt.has_inf and magnitude == max_code(fmt) + 1
         return sign * math.inf if is_inf else math.nan
@@ -157,6 +159,8 @@ def max_code(fmt: Format) -> int:
 def nan_code(fmt: Format) -> int:
     """Returns the canonical positive NaN code (IEEE: quiet; E4M3 0x7F, E5M2 0x7E, E8M0 0xFF).
 
+    The one NaN of an FNUZ format, 0x80 in FP8, has the sign bit set.
+
     Raises:
         InvalidArgument: The format has no NaN.
     """
@@ -174,10 +178,10 @@ def encode(
 ) -> int:
     """Returns the code nearest to ``value`` under the given rules, rounded exactly once.
 
-    The sign of zero and of a result that underflows to zero is kept. NaN where the format
-    has no NaN is undefined by OCP and ONNX; here it is +max for floats (ONNX float4 text,
-    PTX ``cvt``) and 0 for integers and MXINT8. Integers always saturate. E8M0 takes UP,
-    DOWN or TOWARD_ZERO, and ONNX's nearest for both nearest modes.
+    The sign of zero and of a result that underflows to zero is kept; FNUZ formats have +0
+    alone. NaN where the format has no NaN is undefined by OCP and ONNX; here it is +max for
+    floats (ONNX float4 text, PTX ``cvt``) and 0 for integers and MXINT8. Integers always
+    saturate. E8M0 takes UP, DOWN or TOWARD_ZERO, and ONNX's nearest for both nearest modes.
 
     Args:
         value: Any Python number; a Fraction is rounded as the exact rational it is.
@@ -214,6 +218,8 @@ def _encode_float(
     if rounded > exact(fmt.max):
         inward = overflow is not Overflow.SPECIAL or _rounds_inward(rounding, negative)
         return sign | _infinity(fmt, inward)
+    if rounded == 0 and not fmt.has_negative_zero:
+        return 0
     if rounded < exact(fmt.smallest_normal):
         return sign | int(rounded / exact(fmt.smallest_subnormal))
     exponent = floor_log2(rounded)

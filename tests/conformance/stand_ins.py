@@ -6,6 +6,7 @@ import numpy as np
 
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.formats import E8M0
+from accelsdk.numerics.rounding import nan_code
 from accelsdk_conformance.oracles.tensor import Tensor, encode
 from accelsdk_conformance.problem import Exact
 
@@ -38,7 +39,10 @@ class Changed(Perfect):
 def answer(expected):
     for _, acceptance in expected.tiers:
         if isinstance(acceptance, Exact):
-            return Tensor(expected.format, acceptance.codes)
+            codes = acceptance.codes
+            if acceptance.nan is not None and expected.format.has_nan:
+                codes = np.where(acceptance.nan, nan_code(expected.format), codes)
+            return Tensor(expected.format, codes.astype(acceptance.codes.dtype))
     within = expected.tiers[0][1]
     value = within.value.high.copy()
     for mask, shown in (

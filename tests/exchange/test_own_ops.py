@@ -11,12 +11,12 @@ from accelsdk.kernels.api import evaluate
 from accelsdk.numerics.codec import decode
 from tests.exchange.onnx_runs import one_node, run
 
-NARROW = (f.E4M3, f.E5M2, f.E3M2, f.E2M3, f.E2M1)
+NARROW = tuple(row for row in f.FORMATS if row.is_float and row.bits <= 8)
 
 
 def bits(array):
     array = np.asarray(array)
-    if array.dtype.name in ("int4", "uint4"):
+    if array.dtype.name in ("int4", "uint4", "int2", "uint2"):
         return array.astype(np.int8)
     return np.ascontiguousarray(array).reshape(array.shape or (1,)).view(f"u{array.itemsize}")
 
@@ -70,14 +70,14 @@ def test_cast_from_codes(format, to):
     same_bits("Cast", [codes], to=to, formats={0: format}, nan_equal=True)
 
 
-@pytest.mark.parametrize("format", [f.INT4, f.UINT4], ids=str)
-def test_cast_to_four_bits(format):
+@pytest.mark.parametrize("format", [f.INT4, f.UINT4, f.INT2, f.UINT2], ids=str)
+def test_cast_to_integers_below_a_byte(format):
     whole = np.arange(-40, 40, dtype=np.int32)
     same_bits("Cast", [whole], to=format.name)
     same_bits("Cast", [whole.astype(np.float32) / 4], to=format.name)
 
 
-@pytest.mark.parametrize("format", [f.E4M3, f.E5M2, f.E2M1], ids=str)
+@pytest.mark.parametrize("format", [f.E4M3, f.E5M2, f.E5M2FNUZ, f.E2M1], ids=str)
 @pytest.mark.parametrize("op", ["IsNaN", "IsInf"])
 def test_tests_of_codes(op, format):
     codes = np.arange(1 << format.bits, dtype=np.uint8).view(format.dtype)
@@ -97,7 +97,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-AFFINE = ("int8", "uint8", "int16", "uint16", "int4", "uint4")
+AFFINE = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 
 
 @pytest.mark.parametrize("to", [*AFFINE, *(row.name for row in NARROW)])

@@ -35,6 +35,8 @@ def test_integer_limits(row):
     [
         (formats.E4M3, False, True),
         (formats.E5M2, True, True),
+        (formats.E4M3FNUZ, False, True),
+        (formats.E5M2FNUZ, False, True),
         (formats.E3M2, False, False),
         (formats.E2M3, False, False),
         (formats.E2M1, False, False),
@@ -47,6 +49,13 @@ def test_integer_limits(row):
 )
 def test_special_values(row, has_inf, has_nan):
     assert (row.has_inf, row.has_nan) == (has_inf, has_nan)
+
+
+@pytest.mark.parametrize("row", FLOATS, ids=str)
+def test_only_fnuz_has_no_negative_zero(row):
+    zero = np.zeros(1, row.dtype)
+    assert row.has_negative_zero == bool(np.signbit((-zero).astype(np.float64))[0])
+    assert row.has_negative_zero == (not row.name.endswith("fnuz"))
 
 
 def test_block_formats_have_the_exponents_of_the_mx_paper():
@@ -66,7 +75,14 @@ def test_block_formats_have_the_exponents_of_the_mx_paper():
 
 @pytest.mark.parametrize(
     ("name", "count", "nbytes"),
-    [("float32", 3, 12), ("e2m1", 3, 2), ("e3m2", 4, 3), ("e3m2", 1, 1), ("int4", 0, 0)],
+    [
+        ("float32", 3, 12),
+        ("e2m1", 3, 2),
+        ("e3m2", 4, 3),
+        ("e3m2", 1, 1),
+        ("int4", 0, 0),
+        ("int2", 5, 2),
+    ],
 )
 def test_packed_size(name, count, nbytes):
     assert formats.by_name(name).nbytes(count) == nbytes

@@ -28,10 +28,6 @@ ANYWHERE = {
     "which ai.onnx opset": "another domain",
     "ai.onnx.preview:": "preview domain",
     "is no tensor": "sequences and optional values as inputs or outputs",
-    "element type FLOAT8E4M3FNUZ": "FNUZ formats",
-    "element type FLOAT8E5M2FNUZ": "FNUZ formats",
-    "element type INT2": "2-bit integers",
-    "element type UINT2": "2-bit integers",
 }
 
 _INTRODUCTION = """\

@@ -181,7 +181,7 @@ def scale_shape(s: Source, shape: tuple[int, ...], axis: int, block: int) -> tup
 
 
 def quantize(s: Source) -> Drawn:
-    codes = (f.INT8, f.UINT8, f.INT4, f.UINT4, f.INT16, f.UINT16, *sets.NARROW_FLOATS)
+    codes = sets.AFFINE_CODES
     x, to = s.any(REAL, 1), s.pick(codes)
     axis, block = s.int(0, x.type.rank - 1), s.pick([0, 0, 2])
     shape = scale_shape(s, x.shape, axis, block)
@@ -191,7 +191,7 @@ def quantize(s: Source) -> Drawn:
 
 
 def dequantize(s: Source) -> Drawn:
-    codes = (f.INT8, f.UINT8, f.INT4, f.UINT4, f.INT16, f.UINT16, f.INT32, *sets.NARROW_FLOATS)
+    codes = (*sets.AFFINE_CODES, f.INT32)
     q = s.any(codes, 1)
     axis, block = s.int(0, q.type.rank - 1), s.pick([0, 0, 2])
     shape = scale_shape(s, q.shape, axis, block)

@@ -64,8 +64,8 @@ def with_constants():
         if row.bits < 8:
             raw = raw & ((1 << row.bits) - 1)
         array = raw.view(row.dtype).reshape(3, 5)
-        if row == f.INT4:
-            array = (raw.astype(np.int8) - 8).astype(row.dtype).reshape(3, 5)
+        if row in (f.INT4, f.INT2):
+            array = (raw.astype(np.int8) + np.int8(row.min)).astype(row.dtype).reshape(3, 5)
         if row == f.BOOL:
             array = (raw & 1).astype(bool).reshape(3, 5)
         values.append(b.constant(array, row, name=row.name))

@@ -13,23 +13,21 @@ from accelsdk.formats import (
     E2M3,
     E3M2,
     E4M3,
-    E5M2,
+    E4M3FNUZ,
+    E5M2FNUZ,
     E8M0,
     FLOAT16,
     FLOAT32,
     FLOAT64,
-    INT4,
-    INT8,
+    FORMATS,
     INT16,
     MXINT8,
-    UINT4,
-    UINT8,
 )
 from accelsdk.numerics import bitround, codec, rounding
 from accelsdk.numerics.rounding import Overflow, Rounding
 
-SMALL_FLOATS = [E4M3, E5M2, E3M2, E2M3, E2M1]
-INTEGERS = [INT4, UINT4, INT8, UINT8, INT16, MXINT8]
+SMALL_FLOATS = [row for row in FORMATS if row.is_float and row.bits <= 8]
+NARROW = [row for row in FORMATS if row.is_integer and row.bits <= 8] + [MXINT8]
 ROUNDINGS = list(Rounding)
 OVERFLOWS = list(Overflow)
 
@@ -57,7 +55,7 @@ def boundaries(fmt, one_step):
     return np.concatenate([points, up, down, edges])
 
 
-@pytest.mark.parametrize("fmt", [*SMALL_FLOATS, *INTEGERS, FLOAT16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("fmt", [*SMALL_FLOATS, *NARROW, INT16, FLOAT16, BFLOAT16], ids=str)
 def test_every_code_decodes_alike_and_encodes_to_itself(fmt):
     codes = np.arange(1 << fmt.bits, dtype=f"u{max(8, fmt.bits) // 8}")
     raw = codes.tobytes() if fmt.bits >= 8 else bytes(codec.pack(codes, fmt))
@@ -74,7 +72,7 @@ def test_every_code_decodes_alike_and_encodes_to_itself(fmt):
 
 @pytest.mark.parametrize("rule", ROUNDINGS)
 @pytest.mark.parametrize("policy", OVERFLOWS)
-@pytest.mark.parametrize("fmt", [*SMALL_FLOATS, *INTEGERS[:4], MXINT8], ids=str)
+@pytest.mark.parametrize("fmt", [*SMALL_FLOATS, *NARROW], ids=str)
 def test_boundaries(fmt, rule, policy):
     for dtype in (np.float32, np.float64):
         x = boundaries(fmt, dtype)
@@ -210,6 +208,21 @@ def test_fractions_are_rounded_as_the_rationals_they_are():
     assert rounding.round_integer(Fraction(-5, 2)) == -2
     with pytest.raises(InvalidArgument, match="no exact rational"):
         rounding.exact(math.nan)
+
+
+@pytest.mark.parametrize("fmt", [E4M3FNUZ, E5M2FNUZ], ids=str)
+def test_the_code_of_negative_zero_is_the_one_nan_of_fnuz(fmt):
+    top = fmt.max
+    x = np.array([-0.0, -1e-30, np.nan, -np.nan, 2 * top, -2 * top, np.inf, -np.inf], np.float32)
+    saturated = codec.encode(x, fmt).view(np.uint8)
+    assert saturated.tolist() == [0, 0, 0x80, 0x80, 0x7F, 0xFF, 0x7F, 0xFF]
+    special = codec.encode(x, fmt, overflow=Overflow.SPECIAL).view(np.uint8)
+    assert special.tolist() == [0, 0, *[0x80] * 6]
+    mixed = codec.encode(x, fmt, overflow=Overflow.SATURATE_FINITE).view(np.uint8)
+    assert mixed.tolist() == [0, 0, 0x80, 0x80, 0x7F, 0xFF, 0x80, 0x80]
+    assert rounding.encode(-fmt.smallest_subnormal, fmt, Rounding.UP) == 0x81
+    assert rounding.encode(-fmt.smallest_subnormal / 4, fmt, Rounding.UP) == 0
+    assert [code for code in range(256) if math.isnan(rounding.decode(code, fmt))] == [0x80]
 
 
 def test_nan_without_a_code_becomes_the_largest():

@@ -14,17 +14,21 @@ from accelsdk.formats import (
     BOOL,
     E2M1,
     E4M3,
+    E4M3FNUZ,
     E5M2,
+    E5M2FNUZ,
     E8M0,
     FLOAT16,
     FLOAT32,
     FLOAT64,
     FORMATS,
+    INT2,
     INT4,
     INT8,
     INT32,
     INT64,
     MXINT8,
+    UINT2,
     UINT4,
     UINT8,
     UINT64,
@@ -141,8 +145,9 @@ def test_bytes_round_trip(fmt, count, seed):
         raw &= np.uint8((1 << fmt.bits) - 1)
     if fmt is BOOL:
         raw &= np.uint8(1)
-    if fmt is INT4:
-        raw = ((raw ^ 8) - np.uint8(8)).astype(np.uint8)
+    if fmt in (INT2, INT4):
+        sign = np.uint8(1 << (fmt.bits - 1))
+        raw = (raw ^ sign) - sign
     array = raw.view(fmt.dtype)
     data = codec.to_bytes(array, fmt)
     assert data.nbytes == fmt.nbytes(count)
@@ -161,6 +166,9 @@ def test_layouts():
     assert codec.pack(six.view(fmt.dtype), fmt).tobytes() == stream.to_bytes(4, "little")
     assert codec.pack(np.array([-1, 7, -8]).astype(INT4.dtype), INT4).tolist() == [0x7F, 0x08]
     assert codec.unpack(bytes([0x7F, 0x08]), INT4, 3).astype(int).tolist() == [-1, 7, -8]
+    assert codec.pack(np.array([-1, 1, -2, 0, 1]).astype(INT2.dtype), INT2).tolist() == [0x27, 0x01]
+    assert codec.unpack(bytes([0x27, 0xFD]), INT2, 5).astype(int).tolist() == [-1, 1, -2, 0, 1]
+    assert codec.unpack(bytes([0xE4]), UINT2, 4).astype(int).tolist() == [0, 1, 2, 3]
     assert codec.unpack(bytes([0xF1]), UINT4, 2).astype(int).tolist() == [1, 15]
 
 
@@ -175,7 +183,7 @@ def test_wide_formats_are_views():
     assert codec.to_bytes(x.T, FLOAT32).tobytes() == x.T.tobytes()
 
 
-@pytest.mark.parametrize("fmt", [FLOAT32, E2M1, INT4], ids=str)
+@pytest.mark.parametrize("fmt", [FLOAT32, E2M1, INT4, UINT2], ids=str)
 def test_wrong_sizes_are_refused(fmt):
     with pytest.raises(InvalidArgument, match="bytes"):
         codec.from_bytes(bytes(1), fmt, (5,))
@@ -239,7 +247,7 @@ def test_against_onnxruntime(source, target):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("fmt", [E4M3, E5M2, E2M1], ids=str)
+@pytest.mark.parametrize("fmt", [E4M3, E5M2, E4M3FNUZ, E5M2FNUZ, E2M1], ids=str)
 def test_against_gfloat(fmt):
     gfloat = pytest.importorskip("gfloat")
     from gfloat import formats as peers
@@ -247,6 +255,9 @@ def test_against_gfloat(fmt):
     info = {
         E4M3: peers.format_info_ocp_e4m3,
         E5M2: peers.format_info_ocp_e5m2,
+        # IEEE P3109 without infinities has the codes of FNUZ.
+        E4M3FNUZ: peers.format_info_p3109(8, 4, domain=gfloat.types.Domain.Finite),
+        E5M2FNUZ: peers.format_info_p3109(8, 3, domain=gfloat.types.Domain.Finite),
         E2M1: peers.format_info_ocp_e2m1,
     }[fmt]
     modes = {
@@ -272,11 +283,25 @@ def test_against_ml_dtypes():
         .view(np.float32)
     )
     x = x[~np.isnan(x)]
-    for fmt in (E4M3, E5M2):
+    for fmt in (E4M3, E5M2, E4M3FNUZ, E5M2FNUZ):
         with np.errstate(over="ignore"):
             expected = x.astype(fmt.dtype)
         got = codec.encode(x, fmt, overflow=Overflow.SPECIAL)
         np.testing.assert_array_equal(got.view(np.uint8), expected.view(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "fmt", [E4M3, E5M2, E4M3FNUZ, E5M2FNUZ, E2M1, INT4, UINT4, INT2, UINT2], ids=str
+)
+def test_values_of_all_codes_are_those_of_ml_dtypes(fmt):
+    every = samples(fmt)
+    expected = every.astype(np.float64)
+    np.testing.assert_array_equal(codec.decode(every, fmt, np.float64), expected)
+    if fmt.is_integer:
+        back = codec.cast(expected, FLOAT64, fmt)
+        np.testing.assert_array_equal(
+            back.view(np.uint8), expected.astype(fmt.dtype).view(np.uint8)
+        )
 
 
 def test_mxint8_is_a_fixed_point_number():

@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import BFLOAT16, E2M1, E4M3, E5M2, FLOAT16, FLOAT32, FLOAT64, INT8
+from accelsdk.formats import (
+    BFLOAT16,
+    E4M3,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    FORMATS,
+    INT8,
+)
 from accelsdk.numerics import codec, compare
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk.numerics.compare import FAR, Equality
 from accelsdk.numerics.rounding import Overflow
 
 
-@pytest.mark.parametrize("fmt", [E4M3, E5M2, E2M1], ids=str)
+@pytest.mark.parametrize("fmt", [row for row in FORMATS if row.is_float and row.bits <= 8], ids=str)
 def test_distance_counts_the_values_between(fmt):
     codes = np.arange(1 << fmt.bits, dtype=np.uint8)
     values = codec.decode(codes, fmt, np.float64)

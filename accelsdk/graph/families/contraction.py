@@ -14,7 +14,7 @@ from accelsdk.formats import (
     MX_ELEMENTS,
     UINT4,
 )
-from accelsdk.graph.families.sets import BYTES, FLOATS, NARROW_FLOATS, SUMMABLE
+from accelsdk.graph.families.sets import BYTES, FLOATS, SUMMABLE
 from accelsdk.graph.families.spatial import (
     DILATIONS,
     PADS,
@@ -43,7 +43,6 @@ from accelsdk.graph.types import Shape, TensorType
 _GROUP = integer("group", 1, "channels are split into this many independent groups")
 _WINDOW = (STRIDES, PADS, DILATIONS, _GROUP)
 _EIGHT_BIT_OR_LESS = (*BYTES, INT4, UINT4)
-_SCALED = (*NARROW_FLOATS, *(row for row in MX_ELEMENTS if row not in NARROW_FLOATS))
 
 
 def matmul_shape(call: Call, a: Shape, b: Shape) -> Shape:
@@ -148,8 +147,8 @@ def _conv_transpose(call: Call) -> Sequence[TensorType]:
 
 def _scaled_matmul(call: Call) -> Sequence[TensorType]:
     a, b, a_scale, b_scale = (call.operand(index) for index in range(4))
-    call.among(a, _SCALED, "A")
-    call.among(b, _SCALED, "B")
+    call.among(a, MX_ELEMENTS, "A")
+    call.among(b, MX_ELEMENTS, "B")
     call.check(a.rank >= 2 and b.rank >= 2, "rank", "A and B need two axes or more")
     shape = matmul_shape(call, a.shape, b.shape)
     block = call.integer("block_size")

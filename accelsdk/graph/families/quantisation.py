@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accelsdk import formats as f
-from accelsdk.formats import Format
-from accelsdk.graph.families.sets import ALL, NARROW_FLOATS
+from accelsdk.formats import FORMATS
+from accelsdk.graph.families.sets import AFFINE_CODES
 from accelsdk.graph.opdef import (
     AttributeDef,
     Call,
@@ -26,15 +26,6 @@ from accelsdk.graph.types import TensorType
 from accelsdk.numerics.block import ScaleRule
 from accelsdk.numerics.rounding import ScaleMode
 
-_AFFINE_CODES: tuple[Format, ...] = (
-    f.INT8,
-    f.UINT8,
-    f.INT4,
-    f.UINT4,
-    f.INT16,
-    f.UINT16,
-    *NARROW_FLOATS,
-)
 _SCALES = (f.FLOAT32, f.FLOAT16, f.BFLOAT16, f.E8M0)
 _REAL = (f.FLOAT32, f.FLOAT16, f.BFLOAT16)
 #: Published scale rules of MX blocks; `accelsdk.numerics.block` computes them.
@@ -70,7 +61,7 @@ def _quantize(call: Call) -> Sequence[TensorType]:
 
 def _dequantize(call: Call) -> Sequence[TensorType]:
     q, scale, zero = call.operand(0), call.operand(1), call.optional(2)
-    call.among(q, (*_AFFINE_CODES, f.INT32), "q")
+    call.among(q, (*AFFINE_CODES, f.INT32), "q")
     call.among(scale, _SCALES, "scale")
     call.same_format(q, zero)
     _check_scale(call, q, scale, zero)
@@ -143,7 +134,7 @@ ROWS: tuple[OpDef, ...] = (
         operands=operands("x scale zero_point?"),
         results=results("y"),
         attributes=(
-            format_name("to", _AFFINE_CODES, help="format of the result"),
+            format_name("to", AFFINE_CODES, help="format of the result"),
             _AXIS,
             _BLOCK,
             flag("saturate", 1, "for float results: overflow gives the largest finite value"),
@@ -151,7 +142,7 @@ ROWS: tuple[OpDef, ...] = (
         infer=_quantize,
         numerics=NumericsClass.QUANTISATION,
         work=per_result(3),
-        formats="float32, float16, bfloat16, int32 in; 4- to 16-bit integers, FP8, FP6, FP4 out",
+        formats="float32, float16, bfloat16, int32 in; 2- to 16-bit integers, FP8, FP6, FP4 out",
     ),
     OpDef(
         name="Dequantize",
@@ -163,7 +154,7 @@ ROWS: tuple[OpDef, ...] = (
         infer=_dequantize,
         numerics=NumericsClass.QUANTISATION,
         work=per_result(2),
-        formats="4- to 32-bit integers, FP8, FP6, FP4 in; floats out",
+        formats="2- to 32-bit integers, FP8, FP6, FP4 in; floats out",
     ),
     OpDef(
         name="Requantize",
@@ -219,7 +210,7 @@ ROWS: tuple[OpDef, ...] = (
         operands=operands("x"),
         results=results("y"),
         attributes=(
-            format_name("to", ALL, help="format of the result"),
+            format_name("to", FORMATS, help="format of the result"),
             flag("saturate", 1, "for FP8 results: overflow gives the largest finite value"),
             choice("round_mode", tuple(mode.value for mode in ScaleMode), "up", "for E8M0 results"),
         ),

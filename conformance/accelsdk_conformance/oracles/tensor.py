@@ -194,6 +194,8 @@ def encode(
     nan = rounding.nan_code(fmt) if fmt.has_nan else top
     code = np.where(np.isnan(x), nan, code)
     sign = np.signbit(x) & ~(np.isnan(x) & (not fmt.has_nan))
+    if not fmt.has_negative_zero:
+        sign &= code != 0
     code = code | (sign.astype(np.int64) << (fmt.bits - 1))
     return Tensor(fmt, code.astype(code_dtype(fmt)))
 

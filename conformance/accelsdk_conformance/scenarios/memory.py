@@ -181,7 +181,7 @@ def mapped(lab: Lab) -> None:
 
 def sub_byte(lab: Lab) -> None:
     """Formats below 8 bits lie packed: host arrays go in and out unchanged."""
-    for name, bits in (("int4", 4), ("float4_e2m1fn", 4), ("float6_e3m2fn", 6)):
+    for name, bits in (("int2", 2), ("int4", 4), ("float4_e2m1fn", 4), ("float6_e3m2fn", 6)):
         buffer = lab.device.empty(name, (5, 7))
         equal(buffer.nbytes, -(-35 * bits // 8), f"bytes of 35 {name}")
         data = bytearray(lab.noise(buffer.nbytes))

@@ -129,8 +129,14 @@ def _hardmax(d: Draw) -> Case:
     return Case([x], [y], opset=opset)
 
 
-#: Formats that Cast converts between, as ONNX has them.
-_CAST = ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m1fn", "int4", "uint4")
+#: Narrow formats that Cast converts to, by the opset that brought them.
+_CAST: dict[int, tuple[str, ...]] = {
+    19: ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"),
+    21: ("int4", "uint4"),
+    23: ("float4_e2m1fn",),
+    24: ("float8_e8m0fnu",),
+    25: ("int2", "uint2"),
+}
 
 
 def _converted(x: np.ndarray, target, **options) -> np.ndarray:
@@ -139,23 +145,23 @@ def _converted(x: np.ndarray, target, **options) -> np.ndarray:
     return codec.cast(x, source, fmt, **options)
 
 
-@RECIPES("Cast", "to saturate round_mode", examples=80)
+@RECIPES("Cast", "to saturate round_mode", examples=120)
 def _cast(d: Draw) -> Case:
-    return _cast_case(d, d.pick((24, d.opset())), like=False)
+    return _cast_case(d, d.pick((25, 24, d.opset())), like=False)
 
 
-@RECIPES("CastLike", "saturate round_mode", examples=60)
+@RECIPES("CastLike", "saturate round_mode", examples=120)
 def _cast_like(d: Draw) -> Case:
-    return _cast_case(d, d.pick((24, d.opset(15, 19, 21, 23))), like=True)
+    return _cast_case(d, d.pick((25, 24, d.opset(15, 19, 21, 23))), like=True)
 
 
 def _cast_case(d: Draw, opset: int, like: bool) -> Case:
-    kinds = d.format((*ANY,), opset)
+    narrow = opset >= 19 and d.int(0, 2) > 0
+    kinds = d.format(FLOATS if narrow else (*ANY,), opset)
     x = d.array(kinds, d.shape(), -100, 100, special=kinds.kind == "f")
-    narrow = opset >= 19 and x.dtype in FLOATS and d.int(0, 2) > 0
     names = [k.name for k in ANY if k.name != "bfloat16" or opset >= 13]
     if narrow:
-        names = [*_CAST[: 2 if opset < 21 else 6 if opset >= 24 else 2], *names[:1]]
+        names = _CAST[d.pick([since for since in _CAST if opset >= since])]
     target = d.pick(names)
     fmt = by_name(target)
     options = {}
@@ -168,10 +174,9 @@ def _cast_case(d: Draw, opset: int, like: bool) -> Case:
     if not fmt.has_inf or not fmt.has_nan:
         # What has no code in the target is left open by ONNX.
         x = np.nan_to_num(x.astype(float), nan=1, posinf=1, neginf=1).astype(x.dtype)
-        if fmt.is_integer:
-            low = 0 if target.startswith("u") else -8
-            if x.dtype in FLOATS:
-                x = np.clip(x, x.dtype.type(low), x.dtype.type(7))
+        if fmt.is_integer and x.dtype in FLOATS:
+            low, high = max(fmt.min, -8), min(fmt.max, 7)
+            x = np.clip(x, x.dtype.type(low), x.dtype.type(high))
     y = _converted(x, target, **options)
     if like:
         return Case([x, np.zeros(d.shape(0, 2), fmt.dtype)], [y], opset=opset)
@@ -183,10 +188,14 @@ def _cast_case(d: Draw, opset: int, like: bool) -> Case:
 _ONNX = {
     TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
     TensorProto.FLOAT8E5M2: "float8_e5m2",
+    TensorProto.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    TensorProto.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
     TensorProto.FLOAT8E8M0: "float8_e8m0fnu",
     TensorProto.FLOAT4E2M1: "float4_e2m1fn",
     TensorProto.INT4: "int4",
     TensorProto.UINT4: "uint4",
+    TensorProto.INT2: "int2",
+    TensorProto.UINT2: "uint2",
     **{_type(k): k.name for k in ANY},
 }
 
