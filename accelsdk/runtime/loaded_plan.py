@@ -237,7 +237,12 @@ class _Run:
         source, target = self._buffer(step.reads[0]), self._buffer(step.writes[0])
         here, there = span_of(target), span_of(source)
         if not there.nbytes or target is source:
-            return source.ready
+            ready = source.ready
+            if target is not source:
+                storage, start, stop = range_of(target)
+                with LOCK:  # not the end of the run, for which a reader of nothing would wait
+                    storage.note_writer(start, stop, ready)
+            return ready
         how = Submission(
             None,
             self.wait,

@@ -46,6 +46,20 @@ def check(result, x):
         np.testing.assert_array_equal(buffer.numpy(), wanted)
 
 
+def test_an_output_without_elements_that_another_part_reads(client):
+    x, hidden, y = (Value(name, TensorType(by_name("float32"), (0, 2))) for name in "xhy")
+    nodes = (Node("Tanh", (x,), (hidden,), name="t"), Node("Ceil", (hidden,), (y,), name="c"))
+    program = client.compile(Graph((x,), (hidden, y), (), nodes))
+    client.backend.op = "Ceil"
+    cut = client.compile(Graph((x,), (hidden, y), (), nodes))
+    assert len(cut.parts) == 2
+    for made in (program, cut):
+        with client.load(made) as loaded:
+            result = loaded.execute([loaded.device.put(np.zeros((0, 2), np.float32))])
+            result.wait(10)
+            assert [buffer.numpy().shape for buffer in result.outputs] == [(0, 2), (0, 2)]
+
+
 def test_sessions_and_bindings(client, loaded):
     with accelsdk.InferenceSession(small_model("Relu"), client) as session:
         for seed in range(3):
