@@ -4,10 +4,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from accelsdk.compiler import importer, pipeline
+from accelsdk.compiler.importer_tensors import Origin, tensor_constant
 from accelsdk.errors import InvalidArgument, ModelError, NotFound, UnsupportedGraph
+from accelsdk.formats import from_dtype
 from accelsdk.graph.rewrite import LoweringRule
 from accelsdk.graph.verify import verify
 from accelsdk.kernels.api import evaluate
+from accelsdk.numerics.codec import to_bytes
 
 
 def model(body: str, opset: int = 21, imports: str = "") -> onnx.ModelProto:
@@ -36,6 +39,25 @@ def test_mlp_from_file_bytes_and_proto(tmp_path):
     expected = np.maximum(x @ w + np.array([-30, -20, -10, 0, 1], np.float32), 0) @ v
     for source in (path, str(path), path.read_bytes(), made):
         np.testing.assert_array_equal(run(source, {"x": x})["y"], expected)
+
+
+NO_NUMBERS = ("UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128")
+
+
+@pytest.mark.parametrize("name", [n for n in TensorProto.DataType.keys() if n not in NO_NUMBERS])
+def test_initialisers_of_every_type_are_read_from_bytes_and_items(name):
+    number = TensorProto.DataType.Value(name)
+    items = np.array([1, 0, 1, 1, 0]).astype(helper.tensor_dtype_to_np_dtype(number))
+    row = from_dtype(items.dtype)
+    data = bytes(to_bytes(items, row))
+    packed = helper.make_tensor("packed", number, [5], data, raw=True)
+    listed = helper.make_tensor("listed", number, [5], items)
+    assert not listed.raw_data
+    for tensor in (packed, listed):
+        found = tensor_constant(tensor, tensor.name, Origin(None, None))
+        assert found.value.format is row
+        assert found.array().dtype == row.dtype
+        assert found.array().tobytes() == items.tobytes()
 
 
 def test_imported_graph_is_typed_and_keeps_names():

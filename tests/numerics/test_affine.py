@@ -8,14 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import BFLOAT16, E2M1, E4M3, E8M0, FLOAT16, INT4, INT8, INT16, UINT4, UINT8
+from accelsdk.formats import (
+    BFLOAT16,
+    E2M1,
+    E4M3,
+    E4M3FNUZ,
+    E8M0,
+    FLOAT16,
+    INT2,
+    INT4,
+    INT8,
+    INT16,
+    UINT2,
+    UINT4,
+    UINT8,
+)
 from accelsdk.numerics import affine, codec, embedding, integer, rounding
 from accelsdk.numerics.affine import AffineRule, ZeroPoint
 
 SMALL = st.integers(0, 2**31)
 
 
-@pytest.mark.parametrize("fmt", [INT8, UINT8, INT4, UINT4, INT16], ids=str)
+@pytest.mark.parametrize("fmt", [INT8, UINT8, INT4, UINT4, INT2, UINT2, INT16], ids=str)
 def test_against_exact_arithmetic(fmt):
     rng = np.random.default_rng(5)
     x = (rng.standard_normal(400) * 40).astype(np.float32)
@@ -42,6 +56,8 @@ def test_float_formats():
     x = np.array([500.0, -1.5, 0.3, np.inf], np.float32)
     got = codec.decode(affine.quantize(x, 0.5, None, E4M3), E4M3)
     assert got.tolist() == [448, -3, 0.625, 448]
+    fnuz = affine.quantize(np.float32([-0.0, -1e-9, np.inf]), 0.5, None, E4M3FNUZ)
+    assert fnuz.view(np.uint8).tolist() == [0, 0, 0x7F]
     assert np.isnan(codec.decode(affine.quantize(x, 0.5, None, E4M3, saturate=False), E4M3))[
         [0, 3]
     ].all()

@@ -242,7 +242,9 @@ def test_formats_of_whole_bytes_run_in_place(driver, name):
     assert np.array_equal(out.astype(float), (a.astype(float) + b.astype(float)))
 
 
-@pytest.mark.parametrize("name", ["int4", "float4_e2m1fn", "float6_e3m2fn", "uint4"])
+@pytest.mark.parametrize(
+    "name", ["int4", "float4_e2m1fn", "float6_e3m2fn", "uint4", "int2", "uint2"]
+)
 def test_packed_formats_go_in_and_out(driver, name):
     fmt = by_name(name)
     kind, turned = TensorType(fmt, (3, 5)), TensorType(fmt, (5, 3))
