@@ -29,7 +29,7 @@ from onnx.backend import base
 
 from accelsdk.backend.info import Options, OptionValue
 from accelsdk.compiler.pipeline import to_core
-from accelsdk.errors import InvalidArgument, NotFound, UnsupportedGraph
+from accelsdk.errors import InvalidArgument, ModelError, NotFound, UnsupportedGraph
 from accelsdk.graph.graph import Graph
 from accelsdk.registry import registry
 from accelsdk.runtime.client import Client, connect
@@ -50,6 +50,9 @@ class AccelRep(base.BackendRep):
         client: Where to run it.
         ordinal: On which of the client's devices.
 
+    Raises:
+        ModelError: An input or an output is no tensor.
+
     Attributes:
         static: Names of the inputs that are bound to their values when a program is compiled.
         folded: Whether the newest program was computed while it was compiled: no node was
@@ -61,7 +64,15 @@ class AccelRep(base.BackendRep):
         self._client = client
         self._ordinal = ordinal
         constant = {tensor.name for tensor in model.graph.initializer}
-        self._names = [item.name for item in model.graph.input if item.name not in constant]
+        given = [item for item in model.graph.input if item.name not in constant]
+        for what, items in (("input", given), ("output", model.graph.output)):
+            for item in items:
+                if item.type.WhichOneof("value") not in ("tensor_type", None):
+                    raise ModelError(
+                        f"{what} {item.name!r} is no tensor",
+                        remedy="sequences, maps and optional values stay within a model",
+                    )
+        self._names = [item.name for item in given]
         self._sessions: dict[_Key, InferenceSession] = {}
         self.static: frozenset[str] = frozenset()
         self.folded = False
