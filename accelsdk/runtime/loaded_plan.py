@@ -27,7 +27,7 @@ from accelsdk.runtime.plan import CompiledPlan
 from accelsdk.runtime.program import LoadedProgram
 from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.schedule import Kind, Spot, Step
-from accelsdk.runtime.sync import Event, finish_event, settle
+from accelsdk.runtime.sync import Event, finish_event, join, settle
 from accelsdk.runtime.transfer import Submission, span_of
 from accelsdk.runtime.work import Edge, Work, event_of
 
@@ -237,7 +237,8 @@ class _Run:
         source, target = self._buffer(step.reads[0]), self._buffer(step.writes[0])
         here, there = span_of(target), span_of(source)
         if not there.nbytes or target is source:
-            ready = source.ready
+            # Nothing is moved; but whoever takes the memory next waits for this step alone.
+            ready = join((source.ready, *(self.events[index] for index in step.after)), step.value)
             if target is not source:
                 storage, start, stop = range_of(target)
                 with LOCK:  # not the end of the run, for which a reader of nothing would wait

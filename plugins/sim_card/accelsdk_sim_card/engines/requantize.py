@@ -49,7 +49,7 @@ def bind_requantize(node: Node, unit: RequantUnit = SOUND) -> Kernel:
     def channel(x: Array | None) -> Array:
         if x is None:
             return np.zeros((), np.int32)
-        return x.reshape(spread) if x.size > 1 else x.reshape(())
+        return x.reshape(()) if x.size == 1 else x.reshape(spread)
 
     def fixed(acc: Array, q31: Array, shift: Array) -> Array:
         if unit.fixed is not None:
