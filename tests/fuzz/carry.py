@@ -212,7 +212,7 @@ def _arithmetic(node: Node, operands: Operands, inner: bool) -> Carried:
         case "Mul":
             error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
             zero = ((a.value == 0) & (a.error == 0)) | ((b.value == 0) & (b.error == 0))
-            finite = np.isfinite(a.value) & np.isfinite(b.value)
+            finite = np.isfinite(np.abs(a.value) + np.abs(b.value) + a.error + b.error)
             error = np.where((a.error + b.error == 0) | (zero & finite), 0.0, error)
             found = Carried(a.value * b.value, error)
         case _:

@@ -123,7 +123,7 @@ def _beyond(
             given.append(None)
             continue
         held = Carried.exact(array, value.format)
-        given.append(rounded(held, value.format) if rough else held)
+        given.append(_held_in_more(held, value.format) if rough else held)
     floats = all(v is None or (v.format.is_float and v.format.bits >= 16) for v in node.outputs)
     known = floats and (not is_exact(node) or node.op in RULES or not any(unseen))
     if not known and any(unseen):
@@ -136,6 +136,12 @@ def _beyond(
         if text:
             return f"result {index}: {text}"
     return ""
+
+
+def _held_in_more(given: Carried, row: Format) -> Carried:
+    """A 16-bit value as the rounding of what was held; an infinity stands for all beyond."""
+    found = rounded(given, row)
+    return Carried(found.value, np.where(np.isinf(found.value), np.inf, found.error))
 
 
 def outside(

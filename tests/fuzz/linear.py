@@ -171,10 +171,15 @@ def _settled(
 ) -> Carried:
     """Infinities and NaN of exact operands are certain unless finite sums can overflow."""
     row = f.FLOAT64 if node.result.format == f.FLOAT64 else f.FLOAT32
+    if node.op == "AveragePool":
+        size = size * _count(node)  # the sum, before it is divided
     error = np.where(np.isfinite(size) & (size > row.max / 2), np.inf, found.error)
     special = ~np.isfinite(value) | ~np.isfinite(size)
     if special.any():
-        finite = [np.abs(x.value[np.isfinite(x.value)]).max(initial=1.0) for x in terms.values()]
+        finite = [
+            np.abs(x.value, where=np.isfinite(x.value), out=np.ones(x.value.shape)).max(initial=1.0)
+            for x in terms.values()
+        ]
         calm = math.prod(finite) * _count(node) < row.max / 2
         exact = all(x.is_exact for x in terms.values())
         error = np.where(special, 0.0 if calm and exact else np.inf, error)

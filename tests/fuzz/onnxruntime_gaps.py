@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from accelsdk.formats import FLOAT64, Kind
+from accelsdk.formats import FLOAT16, FLOAT64, Kind
 from accelsdk.graph.graph import Graph, Node
+from accelsdk.graph.ops import attribute
 
 Arrays = Mapping[str, np.ndarray]
 _WHOLE = (Kind.INT, Kind.UINT)
@@ -71,7 +72,16 @@ def _power_beyond(node: Node, values: Arrays) -> bool:
 
 def _ordered_nan(node: Node, values: Arrays) -> bool:
     """NaN among what is put in order: ONNX leaves its place open."""
+    if node.op.startswith("Scatter"):
+        ordered = attribute(node, "reduction") in ("max", "min")
+        return ordered and bool(np.isnan(_floats(node, values, 0, 2)).any())
     return node.op in _ORDERS and bool(np.isnan(_floats(node, values)).any())
+
+
+def _negative_zero(node: Node, values: Arrays) -> bool:
+    """It selects by adding what is chosen to zeros: -0 becomes 0."""
+    x = _floats(node, values, 1, 2) if node.op == "Where" else np.zeros(0)
+    return bool(np.any((x == 0) & np.signbit(x)))
 
 
 def _unscaled(node: Node, values: Arrays) -> bool:
@@ -80,16 +90,17 @@ def _unscaled(node: Node, values: Arrays) -> bool:
     return node.op == "QuantizeBlock" and not bool(np.isfinite(x).all())
 
 
-def _floats(node: Node, values: Arrays) -> np.ndarray:
-    source = node.operand(0)
-    if source is None or source.format.kind is not Kind.FLOAT:
-        return np.zeros(0)
+def _floats(node: Node, values: Arrays, *indices: int) -> np.ndarray:
+    """All elements of float operands, the first one's if none is named, as float64."""
+    sources = [node.operand(index) for index in indices or (0,)]
+    floats = [v for v in sources if v is not None and v.format.kind is Kind.FLOAT]
     with np.errstate(invalid="ignore"):
-        return _operand(node, 0, values).astype(np.float64)
+        parts = [values[v.name].astype(np.float64).reshape(-1) for v in floats]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 _REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceL1", "ReduceSumSquare")
-_ORDERS = ("TopK", "ArgMax", "ArgMin", "MaxPool")
+_ORDERS = ("ReduceMax", "ReduceMin", "TopK", "ArgMax", "ArgMin", "MaxPool")
 
 _GAPS: Mapping[str, Callable[[Node, Arrays], bool]] = {
     "Cast of floats beyond the integers": _leaves_integers,
@@ -97,6 +108,7 @@ _GAPS: Mapping[str, Callable[[Node, Arrays], bool]] = {
     "reduction of integers beyond 31 or 53 bits": _reduced_beyond,
     "Pow of integers beyond 31 or 53 bits": _power_beyond,
     "order of NaN": _ordered_nan,
+    "Where of negative zeros": _negative_zero,
     "QuantizeBlock of what is not finite": _unscaled,
 }
 
@@ -128,15 +140,30 @@ def without(graph: Graph, values: Arrays, counted: Counter[str]) -> Graph | None
     )
 
 
-_PRODUCTS = ("MatMul", "Gemm", "Attention", "LSTM", "GRU", "RNN")
+_LAYERS = ("LSTM", "GRU", "RNN")
+_PRODUCTS = ("MatMul", "Gemm", "Attention", *_LAYERS)
 
 
 def in_plugin(graph: Graph, values: Arrays, counted: Counter[str]) -> bool:
     """Says whether the plugin is not compared on a graph at all."""
     why = next((why for node in graph.nodes if (why := gap(node, values))), "")
-    if any(n.op in _PRODUCTS and n.result.format == FLOAT64 for n in graph.nodes):
-        # FusedMatMul has a float32 attribute for the factor.
-        why = "float64 products, whose factors its optimiser rounds to float32"
+    for node in graph.nodes:
+        kind = node.result.format
+        if node.op in _PRODUCTS and kind == FLOAT64:
+            # FusedMatMul has a float32 attribute for the factor.
+            why = "float64 products, whose factors its optimiser rounds to float32"
+        if node.op in _LAYERS and kind == FLOAT16:
+            why = "float16 recurrent layers, whose constants end its optimiser"
+        if node.op in ("Div", "Mod") and kind.kind in _WHOLE and _is_outranked(node, graph):
+            why = "integer quotients of constants, whose axes of 1 its optimiser drops"
     if why:
         counted[f"{why} (graph)"] += 1
     return bool(why)
+
+
+def _is_outranked(node: Node, graph: Graph) -> bool:
+    """Says whether a constant operand has more axes than the other."""
+    a, b = (v for v in node.inputs if v is not None)
+    known = graph.constant_by_name
+    more, less = (a, b) if a.type.rank > b.type.rank else (b, a)
+    return more.name in known and more.type.rank > less.type.rank

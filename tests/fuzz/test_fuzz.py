@@ -121,6 +121,28 @@ def test_exact_results_are_held_to_the_bit():
     assert wrong(node, operands, [np.nextafter(np.float32([3, -0.0]), np.float32(9))], Tally())
 
 
+def test_what_constants_make_is_kept_for_nodes_that_come_before_its_last_reader():
+    builder = Builder()
+    x = builder.input("x", f.INT64, (1,))
+    known = builder.constant(np.full((64, 64), 3, np.int8))
+    wide = builder.op("Cast", known, to="int64")  # too large to be folded
+    first, second = builder.op("Add", wide, x), builder.op("Neg", wide)
+    graph = builder.graph([x], [first, second])
+    case = Case.of(graph, {"x": np.int64([4])})
+    with Bench() as bench:
+        assert not list(bench.sim_card(case))
+
+
+def test_zero_points_of_nothing():
+    builder = Builder()
+    a, b = builder.input("a", f.INT8, (0, 1)), builder.input("b", f.INT8, (1, 2))
+    zero = builder.input("z", f.INT8, (0,))
+    graph = builder.graph([a, b, zero], [builder.op("MatMulInteger", a, b, zero)])
+    arrays = {v.name: np.ones(v.shape, np.int8) for v in (a, b, zero)}
+    with Bench() as bench:
+        assert not list(bench.sim_card(Case.of(graph, arrays)))
+
+
 def test_requantising_nothing():
     empty = np.zeros((0, 1, 0), np.int32)
     shift, bias = np.array(50, np.int32), np.zeros(0, np.int32)

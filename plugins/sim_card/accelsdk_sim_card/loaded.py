@@ -123,6 +123,10 @@ class LoadedProgram:
                 fixed.update(results)
             else:
                 self._steps.append(step)
+        read = {i for _, _, operands, _, _ in self._steps for i in operands}
+        self._first = [
+            (*step[:4], tuple(i for i in step[4] if i not in read)) for step in self._first
+        ]
         self._inputs = [(slot[v.name], Reader(v.type)) for v in graph.inputs]
         self._outputs = [(slot[v.name], Reader(v.type)) for v in graph.outputs]
         self._sized_by_data = any(spec.bounded for spec in self._header.outputs)

@@ -111,7 +111,7 @@ def _zero(zero: Array | None, shape: tuple[int, ...]) -> Doubles | None:
     if zero is None:
         return None
     wide = zero.astype(np.float64)
-    return wide.reshape(shape) if wide.size > 1 else wide.reshape(())
+    return wide.reshape(()) if wide.size == 1 else wide.reshape(shape)
 
 
 def bind_matmul(node: Node, unit: IntUnit = SOUND) -> Kernel:
