@@ -130,10 +130,20 @@ def samples(fmt: Format, generator: np.random.Generator) -> Tensor:
 
 
 def ramp(fmt: Format, shape: tuple[int, ...]) -> Tensor:
-    """Returns codes that count up, so that every place is told from its neighbours."""
+    """Returns codes by which every place is told from its neighbours.
+
+    They count up; where there are too few codes to count with, they are mixed (the finaliser of
+    MurmurHash3), for a short period would look the same after many a wrong movement.
+    """
     count = int(np.prod(shape, dtype=np.int64))
     limit = 2 if fmt.kind is Kind.BOOL else 1 << min(fmt.bits, 32)
-    codes = (np.arange(count, dtype=np.uint64) * np.uint64(37) + np.uint64(11)) % np.uint64(limit)
+    codes = np.arange(count, dtype=np.uint64) * np.uint64(37) + np.uint64(11)
+    if limit < 256:
+        word = np.uint64(0xFFFFFFFF)
+        for factor in (0x85EBCA6B, 0xC2B2AE35):
+            codes = ((codes ^ (codes >> np.uint64(15))) * np.uint64(factor)) & word
+        codes ^= codes >> np.uint64(16)
+    codes %= np.uint64(limit)
     if fmt.is_float and fmt.bits > 16:  # stay among ordinary numbers: 0x3F000000 is 0.5
         codes = codes + np.uint64(0x3F000000 if fmt.bits == 32 else 0x3FE0000000000000)
     return Tensor(fmt, codes.astype(code_dtype(fmt)).reshape(shape))

@@ -262,7 +262,7 @@ def test_roi_align_is_as_in_onnxruntime(ratio, half_pixel):
 
 def test_adaptive_roi_align_needs_constant_regions():
     operands = [uniform(1, 1, 4, 4), uniform(2, 4), int64(0, 0)]
-    with pytest.raises(UnsupportedGraph, match="sampling_ratio 0 lets the regions decide"):
+    with pytest.raises(UnsupportedGraph, match="with sampling_ratio 0 the regions say"):
         lowered("RoiAlign", operands)
 
 
