@@ -88,9 +88,9 @@ class Schedule:
     stages: tuple[int, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Block:
-    """Memory that is handed from value to value."""
+    """Memory that is handed from value to value; each is itself, however alike they are."""
 
     nbytes: int
     users: list[int] = field(default_factory=list)  # steps that used it for its last value

@@ -10,7 +10,7 @@ from accelsdk.backend.program_plan import Crossing, Outline, Piece
 from accelsdk.errors import Internal
 from accelsdk.formats import UINT8
 from accelsdk.graph.types import TensorType, Value
-from accelsdk.runtime.schedule import Kind, schedule
+from accelsdk.runtime.schedule import Kind, _Blocks, schedule
 
 
 def header(inputs=(), outputs=()):
@@ -106,6 +106,18 @@ def slots_in_order(made, writer):
 def test_memory_is_shared():
     plans = [schedule(*random_plan(seed)) for seed in range(150)]
     assert sum(len(made.slots) for made in plans) < 0.7 * sum(len(made.views) for made in plans)
+
+
+def test_free_memory_that_looks_alike_is_not_mixed_up():
+    """Two free blocks of one size and history; a larger value takes the last and enlarges it."""
+    blocks = _Blocks()
+    alike = [blocks.take(8) for _ in range(2)]
+    for block in alike:
+        block.users = [3]
+        blocks.give(block)
+    taken = [blocks.take(nbytes) for nbytes in (16, 8, 8)]
+    assert len({id(block) for block in taken}) == 3
+    assert sorted(block.nbytes for block in blocks.all) == [8, 8, 16]
 
 
 def test_a_value_that_is_not_there_is_a_defect():
