@@ -250,6 +250,17 @@ def test_every_way_of_loading_gives_the_result(level, prepack):
     assert np.array_equal(found, evaluate(graph, feeds)[graph.outputs[0].name])
 
 
+@pytest.mark.parametrize("op", ["Div", "Mod"])
+def test_integers_are_not_divided_as_reals_are(driver, op):
+    """An optimiser of onnxruntime makes y / x of 1 / x * y, in integers as well."""
+    b = Builder()
+    x = b.input("x", f.INT64, (2,))
+    settings = {"fmod": 1} if op == "Mod" else {}
+    graph = b.graph([x], [b.op(op, b.constant(np.array([1])), x, **settings)])
+    (found,) = run(driver, graph, {"x": np.array([1, 2])})
+    assert found.tolist() == ([0, 1] if op == "Mod" else [1, 0])
+
+
 def test_threads_run_one_program_at_a_time_each_its_own(driver):
     program, constants = compiled(add())
     loaded = driver.load(program, iter(constants))

@@ -32,6 +32,9 @@ OPTIONS: Final = (MEMORY, THREADS, OPTIMIZATION, PREPACK)
 #: Errors are raised; they need not be printed too.
 _FATAL_ONLY = 4
 
+#: Rewrites 1 / x * y as y / x for integers, too (1.31), where the quotient truncates.
+_WRONG = ["DivMulFusion"]
+
 
 def session(model: bytes, constants: Mapping[str, onnxruntime.OrtValue], options: Options) -> Any:  # noqa: ANN401 # onnxruntime ships no types
     """Returns a session of a model whose constants lie outside it.
@@ -60,4 +63,6 @@ def session(model: bytes, constants: Mapping[str, onnxruntime.OrtValue], options
     given.add_external_initializers(list(constants), list(constants.values()))
     for name, value in constants.items():
         given.add_initializer(name, value)
-    return onnxruntime.InferenceSession(model, given, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model, given, providers=["CPUExecutionProvider"], disabled_optimizers=_WRONG
+    )
