@@ -315,7 +315,9 @@ def _freed(node: Node, operands: Operands, result: Carried) -> Carried:
     if data is not None and lookup(node).family is Family.ACTIVATION and not rows:
         return tidy(result.value, np.where(np.isfinite(data.value), result.error, np.inf))
     floats = [x.value for x in operands if x is not None and x.value.dtype.kind == "f"]
-    if all(np.isfinite(x).all() for x in floats):
+    # beyond the root of the range, factors in another order overflow
+    most = {f.FLOAT64: 2.0**500}.get(node.result.format, 2.0**60)
+    if all(np.all(np.abs(x) < most) for x in floats):
         return result
     return Carried(result.value, np.full(result.value.shape, np.inf))
 

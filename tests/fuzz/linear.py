@@ -251,6 +251,8 @@ def _resized(node: Node, operands: Operands) -> Carried:
     # 4 taps an axis, weights below 2.5 in sum an axis: 16 terms of at most 8 times the largest.
     size = 8 * np.max(np.abs(x.value) + x.error, initial=0.0)
     error = (32 + 16 * extent) * 2.0**-23 * size
+    if size > (f.FLOAT64 if node.result.format == f.FLOAT64 else f.FLOAT32).max:
+        error = np.inf
     return tidy(value, np.full(value.shape, error + 8 * np.max(x.error, initial=0.0)))
 
 
