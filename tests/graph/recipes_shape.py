@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import strategies as st
-
 from accelsdk import formats as f
 from accelsdk.formats import FORMATS
 from accelsdk.graph.families import sets
