@@ -54,9 +54,13 @@ def _quantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
     axis = whole(node, "axis") % max(x.type.rank, 1)
     block = whole(node, "block_size")
     divisor = _along(em, _real(em, names[1], scale), scale, x.type, axis, block)
-    quotient = em.node("Div", _real(em, names[0], x), divisor)
-    if scale.format in (f.FLOAT16, f.BFLOAT16):
-        # The quotient is rounded to the type of the scale (ONNX 23).
+    dividend = _real(em, names[0], x)
+    half = scale.format in (f.FLOAT16, f.BFLOAT16)
+    if half and x.format != scale.format:
+        dividend = em.float32(em.cast(names[0], onnx_type(scale.format)))
+    quotient = em.node("Div", dividend, divisor)
+    if half:
+        # Operand and quotient are rounded to the type of the scale (ONNX 23).
         quotient = em.float32(em.cast(quotient, onnx_type(scale.format)))
     if target.is_float:
         return (codes.encode(em, quotient, target, bool(attribute(node, "saturate"))),)

@@ -139,6 +139,14 @@ def test_dequantize(origin, kind, to):
     same_bits("Dequantize", [q, scale, zero], axis=1, block_size=block, to=to)
 
 
+@pytest.mark.parametrize("to", ["int8", "float8_e4m3fn"])
+def test_quantize_rounds_both_operands_to_the_type_of_the_scale(to):
+    """ONNX 23: the quotient is computed in the type of the scale, and so from operands of it."""
+    x = (rng().standard_normal((40, 25)) * 9).astype(np.float32)
+    scale = rng(1).uniform(0.02, 2, (25,)).astype(np.float16)
+    same_bits("Quantize", [x, scale], to=to, axis=1)
+
+
 def test_quantize_with_a_power_of_two_scale():
     x = (rng().standard_normal((4, 6)) * 9).astype(np.float32)
     scale = rng(1).integers(120, 130, (4, 3)).astype(np.uint8).view(f.E8M0.dtype)
