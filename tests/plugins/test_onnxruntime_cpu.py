@@ -261,6 +261,15 @@ def test_integers_are_not_divided_as_reals_are(driver, op):
     assert found.tolist() == ([0, 1] if op == "Mod" else [1, 0])
 
 
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_extremes_of_no_booleans_are_refused(op):
+    for shape, supported in (((0, 2), False), ((3, 2), True)):
+        b = Builder()
+        x = b.input("x", f.BOOL, shape)
+        graph = b.graph([x], [b.op(op, x, axes=(0,), keepdims=0)])
+        assert bool(BACKEND.supports(graph, graph.nodes[0], TARGET)) is supported
+
+
 def test_threads_run_one_program_at_a_time_each_its_own(driver):
     program, constants = compiled(add())
     loaded = driver.load(program, iter(constants))

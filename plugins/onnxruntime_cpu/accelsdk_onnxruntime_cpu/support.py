@@ -66,6 +66,9 @@ def obstacle_to(node: Node) -> Support | None:
             small = main_format(node) in (f.FLOAT16, f.BFLOAT16)
             if small and attribute(node, "reduction") != "none":
                 return refuse(Refusal.ATTRIBUTE, "onnxruntime reduces no 16-bit floats here")
+        case "ReduceMax" | "ReduceMin":
+            if main_format(node) == f.BOOL and is_empty(node):
+                return refuse(Refusal.SHAPE, "onnxruntime has no extreme of no booleans")
         case "Resize":
             if main_format(node) in sets.INTEGERS and attribute(node, "mode") != "nearest":
                 return refuse(Refusal.ATTRIBUTE, "onnxruntime rounds interpolated integers down")
