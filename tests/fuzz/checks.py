@@ -142,6 +142,7 @@ class Bench:
         self, check: str, nodes, case: Case, values: Arrays, hidden: Collection[str] = ()
     ) -> Found:
         tally = self.tally(check)
+        zero = onnxruntime_gaps.EITHER_ZERO if check.startswith("onnxruntime") else ()
         for node in nodes:
             operands, results = _around(node, values)
             known = _around(node, case.values) if check != "kernels" else None
@@ -152,7 +153,9 @@ class Bench:
             ):
                 kernels = known[1]
             try:
-                text = wrong(node, operands, results, tally, kernels=kernels, hidden=hidden)
+                text = wrong(
+                    node, operands, results, tally, kernels=kernels, hidden=hidden, either_zero=zero
+                )
             except Exception as error:  # a finding like any other
                 text = f"judging failed: {error!r}"
             if text:

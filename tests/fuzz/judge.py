@@ -78,6 +78,7 @@ def wrong(
     *,
     kernels: Arrays | None = None,
     hidden: Collection[str] = (),
+    either_zero: Collection[str] = (),
 ) -> str:
     """Says how results are wrong; empty if they are right.
 
@@ -90,6 +91,7 @@ def wrong(
             it is not judged again.
         hidden: Operands of 16 bits that the implementation may have held in more: each is a
             rounding of what it computed with.
+        either_zero: Further ops of which this implementation may give either zero.
     """
     tally.nodes[node.op] += 1
     unseen = [v is not None and v.name in hidden for v in node.inputs]
@@ -102,7 +104,7 @@ def wrong(
         tally.elements += found.size
         if (found.shape, found.dtype) != (right.shape, right.dtype):
             return f"result {index} is {found.dtype}{found.shape}, not {right.dtype}{right.shape}"
-        zeros = exact and node.op not in _EITHER_ZERO
+        zeros = exact and node.op not in _EITHER_ZERO and node.op not in either_zero
         agreed = same(found, right, value.format, zeros=zeros)
         if agreed.all():
             tally.exact += found.size

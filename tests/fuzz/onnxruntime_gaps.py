@@ -17,6 +17,8 @@ from accelsdk.graph.graph import Graph, Node
 from accelsdk.graph.ops import attribute
 
 Arrays = Mapping[str, np.ndarray]
+#: It selects by adding what is chosen to zeros: -0 becomes 0.
+EITHER_ZERO = ("Where",)
 _WHOLE = (Kind.INT, Kind.UINT)
 
 
@@ -86,16 +88,9 @@ def _reduced_angle(node: Node, values: Arrays) -> bool:
     return wide and bool(np.any(np.abs(_floats(node, values)) > 1.5))
 
 
-def _negative_zero(node: Node, values: Arrays) -> bool:
-    """It selects by adding what is chosen to zeros: -0 becomes 0."""
-    x = _floats(node, values, 1, 2) if node.op == "Where" else np.zeros(0)
-    return bool(np.any((x == 0) & np.signbit(x)))
-
-
 def _unscaled(node: Node, values: Arrays) -> bool:
     """Elements beside an infinity or NaN, whose block has no scale: their codes mean nothing."""
-    x = _floats(node, values)
-    return node.op == "QuantizeBlock" and not bool(np.isfinite(x).all())
+    return node.op == "QuantizeBlock" and not bool(np.isfinite(_floats(node, values)).all())
 
 
 def _floats(node: Node, values: Arrays, *indices: int) -> np.ndarray:
@@ -116,7 +111,6 @@ _GAPS: Mapping[str, Callable[[Node, Arrays], bool]] = {
     "reduction of integers beyond 31 or 53 bits": _reduced_beyond,
     "Pow of integers beyond 31 or 53 bits": _power_beyond,
     "order of NaN": _ordered_nan,
-    "Where of negative zeros": _negative_zero,
     "Sin and Cos of float64 beyond pi / 2": _reduced_angle,
     "QuantizeBlock of what is not finite": _unscaled,
 }
