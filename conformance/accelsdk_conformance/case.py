@@ -29,10 +29,19 @@ class Profile(StrEnum):
 
 
 class Level(StrEnum):
-    """How much of a profile is run. `SMOKE` is never sufficient for a claim."""
+    """How much of a profile is run; each level holds the ones before it.
+
+    `SMOKE` is never sufficient for a claim.
+    """
 
     SMOKE = "smoke"
     STANDARD = "standard"
+    EXHAUSTIVE = "exhaustive"
+
+    def holds(self, other: Level) -> bool:
+        """Says whether a run at this level includes what is marked with the other."""
+        order = [*Level]
+        return order.index(other) <= order.index(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +115,7 @@ def select(
     Args:
         cases: Where to choose from.
         profiles: Empty means all.
-        level: SMOKE leaves out what is marked STANDARD.
+        level: Leaves out what is marked with a higher one.
         patterns: Shell patterns, or plain parts of an id; empty means all.
 
     Raises:
@@ -116,7 +125,7 @@ def select(
         case
         for case in cases
         if (not profiles or case.profile in profiles)
-        and (level is Level.STANDARD or case.level is Level.SMOKE)
+        and level.holds(case.level)
     ]
     if not patterns:
         return chosen

@@ -12,6 +12,9 @@ them, so that it is stable and readable::
     generator = "contraction.exact_grid"
     grid = { k = [1, 2, 33] }
     smoke = { k = [33] }
+
+``smoke`` marks the points that the level of that name runs, too; ``level = "exhaustive"`` keeps
+a whole group out of the standard level.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from accelsdk_conformance.case import Case, Level, Profile
 _SHORT = {fmt.name: alias for alias, fmt in ALIASES.items()}
 _KEYS = {
     *("id", "profile", "op", "formats", "generator", "rows"),
-    *("grid", "parameters", "smoke"),
+    *("grid", "parameters", "smoke", "level"),
 }
 
 
@@ -145,6 +148,7 @@ def _expand_row(group: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Ca
         in_smoke = smoke is not None and all(
             place.get(key) in wanted for key, wanted in smoke.items()
         )
+        level = Level.SMOKE if in_smoke else Level(group.get("level", Level.STANDARD))
         name = group["id"].format(**{key: _text(value) for key, value in place.items()})
         yield Case(
             id=name,
@@ -154,7 +158,7 @@ def _expand_row(group: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Ca
             generator=group["generator"],
             parameters={**parameters, **point},
             seed=zlib.crc32(name.encode()),
-            level=Level.SMOKE if in_smoke else Level.STANDARD,
+            level=level,
         )
 
 
