@@ -124,8 +124,7 @@ def select(
     chosen = [
         case
         for case in cases
-        if (not profiles or case.profile in profiles)
-        and level.holds(case.level)
+        if (not profiles or case.profile in profiles) and level.holds(case.level)
     ]
     if not patterns:
         return chosen
