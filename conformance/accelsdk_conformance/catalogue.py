@@ -1,8 +1,8 @@
 """Reads case files and expands them into cases, deterministically.
 
 A file holds groups. A group names op, profile, generator and parameters; lists under
-``grid`` multiply out, and ``formats`` may hold several rows. The id is a template over all of
-them, so that it is stable and readable::
+``grid`` multiply out, ``formats`` may hold several rows and ``op`` several ops. The id is a
+template over all of them, so that it is stable and readable::
 
     [[group]]
     id = "fp8/ScaledMatMul/{formats}/exact_grid/k{k}"
@@ -132,8 +132,10 @@ def _rows(file: Mapping[str, Any], group: Mapping[str, Any]) -> Iterator[Mapping
     if "rows" in group:
         yield from file["rows"][group["rows"]]
         return
-    for row in group.get("formats", [[]]):
-        yield {"profile": group["profile"], "op": group.get("op", ""), "formats": row}
+    named = group.get("op", "")
+    for op in [named] if isinstance(named, str) else named:
+        for row in group.get("formats", [[]]):
+            yield {"profile": group["profile"], "op": op, "formats": row}
 
 
 def _expand_row(group: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Case]:
