@@ -2,7 +2,7 @@
 
 ``accelsdk --help`` therefore imports neither NumPy nor any plugin. Third parties add
 commands under the entry-point group ``accelsdk.commands``; each entry is a function with
-Typer annotations.
+Typer annotations, or a Typer application of sub-commands.
 
 Exit codes of every command:
 
@@ -51,6 +51,9 @@ _KNOWN_ENTRIES: Final = {
     "conformance": "Check a plugin's arithmetic and behaviour, exactly.",
 }
 
+#: What an entry point may name.
+Loaded = Callable[..., Any] | typer.Typer
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -58,7 +61,7 @@ class Command:
 
     name: str
     summary: str
-    load: Callable[[], Callable[..., Any]]
+    load: Callable[[], Loaded]
 
 
 def find_commands() -> dict[str, Command]:
@@ -78,9 +81,9 @@ def _entry_command(entry: EntryPoint) -> Command:
     origin = entry.dist.name if entry.dist else "an installed package"
     summary = _KNOWN_ENTRIES.get(entry.name, f"Provided by {origin}.")
 
-    def load() -> Callable[..., Any]:
+    def load() -> Loaded:
         try:
-            command: Callable[..., Any] = entry.load()
+            command: Loaded = entry.load()
         except ImportError as error:
             if (error.name or "").startswith("accelsdk"):
                 raise  # a defect of ours, not a missing extra
@@ -114,7 +117,11 @@ def build(invoked: str | None) -> typer.Typer:
     app.callback()(_global_options)
     for command in find_commands().values():
         if command.name == invoked:
-            app.command(command.name)(command.load())
+            loaded = command.load()
+            if isinstance(loaded, typer.Typer):
+                app.add_typer(loaded, name=command.name)
+            else:
+                app.command(command.name)(loaded)
         else:
             app.command(command.name, help=command.summary)(_unloaded)
     return app

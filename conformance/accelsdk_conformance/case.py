@@ -132,7 +132,7 @@ def select(
         if not any(_matches(case.id, pattern) for case in chosen):
             raise NotFound(
                 f"no case of these profiles and this level matches {pattern!r}",
-                remedy="see the ids with --list",
+                remedy="see the ids with 'accelsdk conformance list'",
             )
     return [case for case in chosen if any(_matches(case.id, pattern) for pattern in patterns)]
 

@@ -22,6 +22,7 @@ _USAGE_CODES = ("NOT_FOUND", "INVALID_ARGUMENT")
 
 
 def command(
+    context: typer.Context,
     plugin: Annotated[str, typer.Option(help="Backend to judge; see `accelsdk plugins`.")] = "",
     profile: Annotated[
         list[Profile] | None, typer.Option(help="Part of the suite; repeatable. Default: all.")
@@ -36,7 +37,6 @@ def command(
         list[str] | None,
         typer.Option("--select", help="Only ids that match; a glob or a part. Repeatable."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Print the ids and stop.")] = False,
     replay: Annotated[
         str, typer.Option(help="Run one case: its id, or a case file of a report.")
     ] = "",
@@ -54,12 +54,11 @@ def command(
 
     Exit codes: 0 conformant, 1 non-conformant, 2 could not run, 3 usage.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
+        return 0
     profiles = profile or []
     files = vendor_case_files()
-    if list_:
-        for case in select(collect(files), profiles=profiles, level=level, patterns=select_ or []):
-            typer.echo(case.id)
-        return 0
     if not plugin:
         raise InvalidArgument(
             "no plugin is named", remedy="give --plugin NAME; 'accelsdk plugins' lists them"
@@ -94,6 +93,21 @@ def command(
     return _conclude(found, report)
 
 
+def _refuse_options(context: typer.Context, sub_command: str) -> None:
+    """Refuses options of the run that stand before a sub-command, which would not see them."""
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise InvalidArgument(
+            f"--{given[0].rstrip('_')} stands before {sub_command!r}, which does not see it",
+            remedy=f"write accelsdk conformance {sub_command} --help to see its own options",
+        )
+
+
 def _conclude(found: Run, report: Path | None) -> int:
     terminal.summary(found)
     if report is not None:
@@ -119,4 +133,4 @@ def _replayed(wanted: str, files: list[Path]) -> Case:
     for case in collect(files):
         if case.id == wanted:
             return case
-    raise NotFound(f"no case {wanted!r}", remedy="see the ids with --list")
+    raise NotFound(f"no case {wanted!r}", remedy="see the ids with 'accelsdk conformance list'")

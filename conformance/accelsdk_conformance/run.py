@@ -122,7 +122,7 @@ def run(
     else:
         chosen = list(cases)
     if not chosen:
-        raise Unavailable("no case to run", remedy="see the cases with --list")
+        raise Unavailable("no case to run", remedy="see the cases with 'accelsdk conformance list'")
     found: dict[str, Result] = {}
 
     def keep(result: Result) -> None:

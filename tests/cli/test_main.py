@@ -94,3 +94,17 @@ def test_no_arguments_print_the_help(capsys):
 def test_summaries_are_not_cut_off(capsys):
     cli.main(["--help"])
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def test_an_entry_may_be_an_application_of_sub_commands(command, capsys):
+    import typer
+
+    app = typer.Typer(invoke_without_command=True, callback=lambda: cli.BAD)
+    app.command("inner")(lambda: cli.COULD_NOT_RUN)
+    app.command("other")(lambda: None)
+    command(app)
+    assert cli.main(["try"]) == cli.BAD
+    assert cli.main(["try", "inner"]) == cli.COULD_NOT_RUN
+    assert cli.main(["try", "other"]) == cli.OK
+    assert cli.main(["try", "outer"]) == cli.USAGE
+    assert "outer" in capsys.readouterr().err

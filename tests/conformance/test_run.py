@@ -134,6 +134,7 @@ def test_equal_runs_give_equal_reports(tmp_path):
         (["--plugin", "reference_cpu", "--select", "no/such/*"], "no/such/*"),
         (["--plugin", "reference_cpu", "--level", "deep"], "deep"),
         ([], "--plugin"),
+        (["--level", "smoke", "list"], "--level stands before 'list'"),
     ],
 )
 def test_usage_errors_exit_3_with_one_message(arguments, text, capsys):
@@ -153,7 +154,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(tmp_path, cap
 
 
 def test_list_prints_ids_and_runs_nothing(capsys):
-    assert main(["conformance", "--list", "--profile", "mx", "--level", "smoke"]) == 0
+    assert main(["conformance", "list", "--profile", "mx", "--level", "smoke"]) == 0
     ids = capsys.readouterr().out.split()
     assert ids
     assert all(name.startswith("mx/") for name in ids)

@@ -1,0 +1,11 @@
+"""The command ``accelsdk conformance``: the run itself, and what is done with its reports."""
+
+from __future__ import annotations
+
+import typer
+
+from accelsdk_conformance.command import command
+from accelsdk_conformance.commands.list import list_cases
+
+app = typer.Typer(invoke_without_command=True, callback=command)
+app.command("list")(list_cases)
