@@ -10,6 +10,7 @@ from accelsdk.formats import FLOAT32, Format, Kind, by_name
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.oracles.tensor import (
     F64,
+    Codes,
     Tensor,
     code_dtype,
     encode,
@@ -77,6 +78,55 @@ def with_neighbours(x: F64, fmt: Format) -> F64:
     top = int(encode(np.array([fmt.max]), fmt).codes[0])
     around = np.concatenate([codes, np.maximum(codes - 1, 0), np.minimum(codes + 1, top)])
     return Tensor(fmt, np.unique(around).astype(code_dtype(fmt))).values
+
+
+def paired(
+    fmt: Format, codes: Codes, generator: np.random.Generator, shape: str
+) -> tuple[Tensor, Tensor]:
+    """Returns two operands made of the given codes.
+
+    Args:
+        fmt: Format of both.
+        codes: At least 91 codes, worth meeting each other.
+        generator: Random numbers.
+        shape: ``grid`` is each with each; ``same`` has equal shapes and many near equals, in a
+            number that leaves a rest in any vector; the others are ways to broadcast.
+    """
+    match shape:
+        case "grid":
+            parts = codes[:, None], codes[None]
+        case "scalar":
+            parts = codes, codes[7].reshape(())
+        case "left":
+            parts = codes[5].reshape((1,)), codes[:77]
+        case "rank0":
+            parts = codes[3].reshape(()), codes[9].reshape(())
+        case "ranks":
+            parts = codes[:60].reshape(3, 1, 5, 4), codes[60:90].reshape(6, 5, 1)
+        case "six":
+            parts = codes[:6].reshape(1, 3, 1, 2, 1, 1), codes[10:90].reshape(2, 1, 5, 1, 4, 2)
+        case "empty":
+            parts = codes[:0].reshape(0, 3), codes[:3]
+        case "channel":  # a slope broadcasts to the operand, never the other way
+            parts = codes[:120].reshape(2, 5, 12), codes[60:65].reshape(5, 1)
+        case _:
+            near = codes[generator.integers(0, len(codes), 4096 + 63)]
+            twin = near ^ near.dtype.type(1)
+            half = generator.random(near.size) < 0.5
+            parts = near, np.where(half, twin, generator.permutation(near)).astype(near.dtype)
+    return Tensor(fmt, parts[0]), Tensor(fmt, parts[1])
+
+
+def in_every_lane(values: F64, fmt: Format) -> Tensor:
+    """Repeats values so that each comes to lie in each lane of a vector of up to 64 items.
+
+    Their number is made odd; the length leaves the longest rest (63) for vectors of 64, and for
+    all shorter ones: what handles the rest sees every value, too.
+    """
+    codes = represent(values, fmt).codes
+    codes = codes[: len(codes) - (len(codes) + 1) % 2]
+    turns = 63 * pow(len(codes), -1, 64) % 64
+    return Tensor(fmt, np.tile(codes, turns + (64 if turns < 32 else 0)))
 
 
 def both_signs(x: F64) -> F64:

@@ -54,9 +54,11 @@ class Limit:
         return self.cap if fmt.bits >= 32 else self.cap16
 
 
-_GENTLE = Limit(4, 8, 4, 8, floor=2, floor_cap=2, of="|x|")
+_GENTLE = Limit(4, 8, 4, 8, floor=3, floor_cap=2, of="|x|")
 
-#: Error limits; an op that is not here is exact.
+#: Error limits; an op that is not here is exact. Floors of the activations are those of their
+#: decompositions with the limits of their parts: where nothing is claimed of an activation, a
+#: compiler may take it apart. A claim of the activation itself is held to its cap.
 LIMITS: Mapping[str, Limit] = {
     **dict.fromkeys(("Add", "Sub", "Mul"), Limit(0.5, 0.5, 0.5, 1)),
     **dict.fromkeys(("Div", "Reciprocal"), Limit(0.5, 2.5, 0.5, 1)),
@@ -71,9 +73,10 @@ LIMITS: Mapping[str, Limit] = {
     "Tanh": Limit(5, 5, floor=0.5, floor_cap=0.5),
     "Sigmoid": Limit(2, 2, 2, 3, floor_cap=2),
     "Erf": Limit(5, 16, 4, 4, floor=0.5, floor_cap=0.5),
-    "Softplus": Limit(5, 18, 3, 4),
-    **dict.fromkeys(("Elu", "Selu", "Celu"), Limit(4, 18, 3, 4, floor=1, floor_cap=1)),
-    **dict.fromkeys(("Gelu", "HardSwish", "Mish", "Swish"), _GENTLE),
+    "Softplus": Limit(5, 18, 3, 4, floor=4),
+    **dict.fromkeys(("Elu", "Selu", "Celu"), Limit(4, 18, 3, 4, floor=3, floor_cap=1)),
+    **dict.fromkeys(("Gelu", "HardSwish", "Swish"), _GENTLE),
+    "Mish": Limit(4, 8, 4, 8, floor=7, floor_cap=2, of="|x|"),
     "HardSigmoid": Limit(2, 3, floor=2, floor_cap=2),
     "Softsign": Limit(2, 3),
     **dict.fromkeys(("LeakyRelu", "PRelu"), Limit(0.5, 1, 0.5, 1)),
@@ -111,6 +114,15 @@ def unary(op: str, attributes: Attributes) -> Unary:
     return _UNARY[op]
 
 
+def weight(op: str, attributes: Attributes) -> float:
+    """Returns what an activation multiplies its exponential by: the unit of its error floor."""
+    if op not in ("Elu", "Selu", "Celu"):
+        return 1.0
+    alpha = float(str(attributes.get("alpha", _ALPHA.get(op, 1.0))))
+    gamma = float(str(attributes.get("gamma", _GAMMA))) if op == "Selu" else 1.0
+    return max(1.0, abs(alpha * gamma))
+
+
 # ONNX's attributes are float32, and so are their defaults.
 _ALPHA = {
     name: float(np.float32(alpha))
@@ -129,16 +141,55 @@ def _sigmoid(x: F64) -> F64:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+_erf64: Unary = np.vectorize(math.erf, otypes=[np.float64])
+_erfc64: Unary = np.vectorize(math.erfc, otypes=[np.float64])
+_NEAR = 1.5  # below it the series of erf is short, and erfc loses little by 1 - erf
+
+
+def _erf(x: F64) -> F64:
+    if x.dtype == np.float64:
+        return _erf64(x)
+    size = np.abs(x)
+    return np.copysign(np.where(size < _NEAR, _series(size), 1 - _fraction(size)), x)
+
+
+def _erfc(x: F64) -> F64:
+    if x.dtype == np.float64:
+        return _erfc64(x)
+    size = np.abs(x)
+    found = np.where(size < _NEAR, 1 - _series(size), _fraction(size))
+    return np.where(x < 0, 2 - found, found)
+
+
+def _series(a: F64) -> F64:
+    """Erf of values from 0 to 1.5 in extended precision (DLMF 7.6.2)."""
+    a = np.minimum(a, _NEAR)
+    term = total = np.ones_like(a)
+    for n in range(1, 70):
+        term = term * (2 * a * a / (2 * n + 1))
+        total = total + term
+    return 2 / np.sqrt(_pi(a)) * a * np.exp(-a * a) * total
+
+
+def _fraction(a: F64) -> F64:
+    """Erfc of values from 1.5 in extended precision, by a continued fraction (DLMF 7.9.1)."""
+    a = np.where(np.isnan(a), a, np.clip(a, _NEAR, 1000))
+    tail = np.ones_like(a)
+    for n in range(400, 0, -1):
+        tail = 1 + n / (2 * a * a) / tail
+    return np.exp(-a * a) / (a * np.sqrt(_pi(a)) * tail)
+
+
+def _pi(x: F64) -> F64:
+    return np.arccos(np.full((), -1, x.dtype))
 
 
 def _gelu(x: F64) -> F64:
-    return _times(x, 0.5 * _erfc(-x / math.sqrt(2)))
+    return _times(x, 0.5 * _erfc(-x / np.sqrt(np.full((), 2, x.dtype))))
 
 
 def _gelu_tanh(x: F64) -> F64:
-    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    inner = np.sqrt(2 / _pi(x)) * (x + 0.044715 * x * x * x)
     return _times(x, _sigmoid(2 * inner))
 
 

@@ -131,8 +131,10 @@ def round_to(
         low: What is to be added to ``x`` (the low half of a double-double), at most half an
             ulp of ``x``.
     """
-    table = magnitudes(fmt)
     size = np.abs(x)
+    if mode is Rounding.NEAREST_EVEN and low is None and fmt.bits > 8:
+        return _nearest_even(size, fmt)
+    table = magnitudes(fmt)
     rest = np.zeros_like(x) if low is None else np.where(np.signbit(x), -low, low)
     below = np.searchsorted(table, size, side="right") - 1
     below -= (table[below] == size) & (rest < 0) & (below > 0)
@@ -155,6 +157,19 @@ def round_to(
         case Rounding.TO_ODD:
             up = below % 2 == 0
     return np.where(exact, below, below + up)
+
+
+def _nearest_even(size: F64, fmt: Format) -> NDArray[np.int64]:
+    """Rounds magnitudes in units of their last place: the power of two is exact, and so is rint.
+
+    Consecutive codes are consecutive multiples of that unit, across binades too.
+    """
+    size = np.asarray(size, np.float64, order="C")
+    exponent = np.maximum((size.view(np.int64) >> 52) - 1023, fmt.emin)
+    unit = ((fmt.mantissa_bits - exponent + 1023) << 52).view(np.float64)
+    code = np.rint(size * unit).astype(np.int64) + ((exponent - fmt.emin) << fmt.mantissa_bits)
+    found: NDArray[np.int64] = np.minimum(code, rounding.max_code(fmt) + 1)
+    return found
 
 
 def encode(

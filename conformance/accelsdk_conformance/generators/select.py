@@ -1,0 +1,117 @@
+"""Comparison, classification, selection and limits: nothing is computed, all is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from accelsdk.formats import BOOL
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data, whole
+from accelsdk_conformance.oracles.tensor import Codes, Tensor, code_dtype, represent
+from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+
+_COMPARISONS = {
+    "Equal": np.equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+}
+
+
+def compare(case: Case, context: Context) -> Problem:
+    """Comparisons: NaN is unordered, zeros are equal, edges against edges."""
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    if fmt.is_float:
+        edges = represent(data.specials(fmt), fmt).codes
+        codes = np.concatenate([edges, edges ^ edges.dtype.type(1), data.noise(rng, fmt, 96).codes])
+    elif fmt == BOOL:
+        codes = np.resize(np.array([0, 1, 1], np.uint8), 97)
+    else:
+        codes = whole.pool(fmt, rng)
+    x, y = data.paired(fmt, codes, rng, str(case.parameters.get("shape", "grid")))
+    if fmt == BOOL:
+        y = Tensor(BOOL, y.codes & 1)
+    a, b = (t.values if fmt.is_float else whole.whole(t) for t in (x, y))
+    value = _COMPARISONS[case.op](a, b)
+    expected = expect_exact(Tensor(BOOL, np.asarray(value).astype(np.uint8)))
+    return Problem(op=case.op, operands=(x, y), oracle=always(expected))
+
+
+def classify(case: Case, context: Context) -> Problem:
+    """IsNaN and IsInf over every code or many."""
+    fmt = data.format_of(case, 0)
+    x = data.samples(fmt, data.rng(case, context))
+    lanes = data.in_every_lane(data.specials(fmt), fmt)
+    x = Tensor(fmt, np.concatenate([x.codes, lanes.codes]))
+    values = x.values
+    up, down = (bool(case.parameters.get(f"detect_{s}", 1)) for s in ("positive", "negative"))
+    found = np.isnan(values)
+    if case.op == "IsInf":
+        found = ((values == np.inf) & up) | ((values == -np.inf) & down)
+    expected = expect_exact(Tensor(BOOL, found.astype(np.uint8)))
+    return Problem(
+        op=case.op, operands=(x,), attributes=dict(case.parameters), oracle=always(expected)
+    )
+
+
+#: Shapes of the condition and of both branches.
+_SELECTED: dict[str, tuple[tuple[int, ...], ...]] = {
+    "mixed": ((515,), (515,), (515,)),
+    "wide": ((7, 1, 5), (3, 1), ()),
+    "row": ((1, 9), (13, 1), (13, 9)),
+    "rank0": ((), (), ()),
+}
+
+
+def where(case: Case, context: Context) -> Problem:
+    """Selection: NaN and -0 pass as they are, and the branch not taken has no effect."""
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    shapes = _SELECTED[str(case.parameters.get("shape", "mixed"))]
+    pool = data.samples(fmt, rng).codes
+    chosen = rng.integers(0, 2, shapes[0]).astype(np.uint8)
+    x, y = (Tensor(fmt, pool[rng.integers(0, len(pool), shape)]) for shape in shapes[1:])
+    value = Tensor(fmt, np.where(chosen != 0, x.codes, y.codes).astype(code_dtype(fmt)))
+    nan = np.isnan(value.values) if fmt.has_nan else None
+    return Problem(
+        op="Where",
+        operands=(Tensor(BOOL, chosen), x, y),
+        oracle=always(expect_exact(value, nan=nan)),
+    )
+
+
+def clip(case: Case, context: Context) -> Problem:
+    """Clip with both limits, one, none, or crossed ones (the upper wins); NaN passes."""
+    fmt = data.format_of(case, 0)
+    x = data.samples(fmt, data.rng(case, context))
+    if fmt.is_float:
+        lanes = data.in_every_lane(data.specials(fmt), fmt)
+        x = Tensor(fmt, np.concatenate([x.codes[::5], lanes.codes]))
+    which = str(case.parameters["limits"])
+    low, high = ((-1, 2) if fmt.is_float else (-5, 100)) if fmt.is_signed else (5, 100)
+    if which == "crossed":
+        low, high = high, low
+    ends = [_constant(case, end) for end in (low, high)]
+    codes: Codes = x.codes
+    ordered = [t.values if fmt.is_float else whole.whole(t) for t in (x, *ends)]
+    if which != "max" and which != "none":
+        codes = np.where(ordered[0] < ordered[1], ends[0].codes, codes)
+    after = Tensor(fmt, codes)
+    value = after.values if fmt.is_float else whole.whole(after)
+    if which != "min" and which != "none":
+        codes = np.where(value > ordered[2], ends[1].codes, codes)
+    given: list[Tensor | None] = [
+        end if which in ("both", "crossed", name) else None
+        for end, name in zip(ends, ("min", "max"), strict=True)
+    ]
+    expected = expect_exact(Tensor(fmt, codes.astype(code_dtype(fmt))), signed_zero=False)
+    return Problem(op="Clip", operands=(x, *given), oracle=always(expected))
+
+
+def _constant(case: Case, value: int) -> Tensor:
+    fmt = data.format_of(case, 0)
+    if fmt.is_float:
+        return data.scalar(float(value), fmt)
+    return Tensor(fmt, whole.constants([value], fmt).codes.reshape(()))

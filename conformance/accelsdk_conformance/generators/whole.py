@@ -1,0 +1,209 @@
+"""Elementwise arithmetic, logic and shifts of integers: every code where there are few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.formats import BOOL, Format, Kind
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.oracles.tensor import (
+    Codes,
+    Tensor,
+    code_dtype,
+    decode_integers,
+    from_integers,
+)
+from accelsdk_conformance.problem import Context, Expected, Problem, always, expect_exact
+
+Whole = NDArray[Any]  # int64, or uint64 for uint64 tensors
+
+_POOL = 160
+
+
+def whole(tensor: Tensor) -> Whole:
+    """Returns exact integers: int64, and uint64 where int64 is too narrow."""
+    if tensor.format.kind is Kind.UINT and tensor.format.bits == 64:
+        return tensor.codes.astype(np.uint64)
+    return decode_integers(tensor.codes, tensor.format)
+
+
+def wrapped(values: Whole, fmt: Format) -> Tensor:
+    """Wraps whole numbers of either kind into the codes of a format."""
+    return from_integers(values.view(np.int64) if values.dtype == np.uint64 else values, fmt)
+
+
+def lowest(fmt: Format) -> int:
+    """Returns the least integer of a format."""
+    return -(1 << (fmt.bits - 1)) if fmt.is_signed else 0
+
+
+def highest(fmt: Format) -> int:
+    """Returns the greatest integer of a format."""
+    return lowest(fmt) + (1 << fmt.bits) - 1
+
+
+def constants(values: list[int], fmt: Format) -> Tensor:
+    """Returns Python integers as a vector, modulo the width of the format."""
+    mask = (1 << fmt.bits) - 1
+    return Tensor(fmt, np.array([v & mask for v in values], np.uint64).astype(code_dtype(fmt)))
+
+
+def pool(fmt: Format, rng: np.random.Generator) -> Whole:
+    """Returns codes that meet each other in pairs: all of 8 bits, else edges and a sample."""
+    if fmt.bits <= 8:
+        return data.all_codes(fmt).codes
+    low, high = lowest(fmt), highest(fmt)
+    ends = constants([low, high, 0, 1, low + 1, high - 1, -1, 2, -2, 3, -3, 10, -7], fmt).codes
+    every = data.integers_of(fmt, rng).codes
+    return np.concatenate([ends, every[np.linspace(0, len(every) - 1, _POOL).astype(np.int64)]])
+
+
+def binary(case: Case, context: Context) -> Problem:
+    """Two integer operands: each of a pool against each, in several shapes."""
+    fmt = data.format_of(case, 0)
+    x, y = pairs(fmt, data.rng(case, context), str(case.parameters.get("shape", "grid")))
+    attributes = {k: v for k, v in case.parameters.items() if k == "fmod"}
+    expected = _expected(case, fmt, *np.broadcast_arrays(whole(x), whole(y)))
+    return Problem(op=case.op, operands=(x, y), attributes=attributes, oracle=always(expected))
+
+
+def pairs(fmt: Format, rng: np.random.Generator, shape: str) -> tuple[Tensor, Tensor]:
+    """Returns two operands of integers that broadcast in the way that ``shape`` names."""
+    codes = pool(fmt, rng)
+    return data.paired(fmt, codes, rng, shape)
+
+
+def _expected(case: Case, fmt: Format, a: Whole, b: Whole) -> Expected:
+    with np.errstate(all="ignore"):
+        match case.op:
+            case "Add":
+                value = a + b
+            case "Sub":
+                value = a - b
+            case "Mul":
+                value = a * b
+            case "Min":
+                value = np.minimum(a, b)
+            case "Max":
+                value = np.maximum(a, b)
+            case "BitwiseAnd":
+                value = a & b
+            case "BitwiseOr":
+                value = a | b
+            case "BitwiseXor":
+                value = a ^ b
+            case "PRelu":
+                value = np.where(a < 0, a * b, a)
+            case _:
+                return _divided(case, fmt, a, b)
+    return expect_exact(wrapped(value, fmt))
+
+
+def _divided(case: Case, fmt: Format, a: Whole, b: Whole) -> Expected:
+    """Division and remainder; a zero divisor and MIN / -1 are undefined in ONNX."""
+    undefined = b == 0
+    if fmt.is_signed:
+        undefined |= (a == lowest(fmt)) & (b == -1)
+    safe = np.where(undefined, b.dtype.type(1), b)
+    floor = np.floor_divide(a, safe)
+    truncated = floor + ((floor < 0) & (floor * safe != a)).astype(a.dtype)
+    match case.op:
+        case "Div":
+            value = truncated
+        case "Mod" if case.parameters.get("fmod"):
+            value = a - truncated * safe
+        case _:
+            value = a - floor * safe
+    return expect_exact(wrapped(value, fmt), free=undefined)
+
+
+def unary(case: Case, context: Context) -> Problem:
+    """Abs, Neg, Sign, Relu and BitwiseNot of integers: MIN wraps, as two's complement does."""
+    fmt = data.format_of(case, 0)
+    x = data.integers_of(fmt, data.rng(case, context))
+    a = whole(x)
+    with np.errstate(all="ignore"):
+        match case.op:
+            case "Abs":
+                value = np.abs(a)
+            case "Neg":
+                value = -a
+            case "Sign":
+                value = np.sign(a)
+            case "BitwiseNot":
+                value = ~a
+            case _:
+                value = np.maximum(a, 0)
+    expected = expect_exact(wrapped(value, fmt))
+    return Problem(op=case.op, operands=(x,), oracle=always(expected))
+
+
+def shift(case: Case, context: Context) -> Problem:
+    """Logical shifts by every amount below the width."""
+    fmt = data.format_of(case, 0)
+    x = data.integers_of(fmt, data.rng(case, context)).codes[:512, None]
+    amounts = np.arange(fmt.bits).astype(code_dtype(fmt))[None]
+    left = case.parameters["direction"] == "LEFT"
+    value = (x << amounts) if left else (x >> amounts)
+    return Problem(
+        op="BitShift",
+        operands=(Tensor(fmt, x), Tensor(fmt, amounts)),
+        attributes=dict(case.parameters),
+        oracle=always(expect_exact(Tensor(fmt, value.astype(code_dtype(fmt))))),
+    )
+
+
+def power(case: Case, context: Context) -> Problem:
+    """Integer bases: powers wrap, negative exponents truncate 1 / x**n, 0**-n is undefined.
+
+    A float exponent is a whole number here, and one step towards zero is allowed: the power is
+    a float function whose result is cut off.
+    """
+    base, exponent = data.format_of(case, 0), data.format_of(case, 1)
+    signed = exponent.is_float or exponent.is_signed
+    x = np.array([0, 1, -1, 2, -2, 3, -3, 5, 7, 10, -11, 100, lowest(base), highest(base)])
+    y = np.array([0, 1, 2, 3, 4, 5, 6, 7, *([-1, -2, -3] if signed else [])])
+    if exponent.is_float:
+        x, y = x[:-2], y[y >= 0]
+    else:
+        y = np.concatenate([y, [31, 63, 64]])
+    grid = [[_power(int(a), int(b)) for b in y] for a in x]
+    value = np.array([[v & (2**64 - 1) for v in row] for row in grid], np.uint64)
+    operands = (
+        Tensor(base, constants([int(v) for v in x], base).codes[:, None]),
+        data.vector(y.astype(np.float64), exponent)
+        if exponent.is_float
+        else constants([int(v) for v in y], exponent),
+    )
+    found = from_integers(value.view(np.int64), base)
+    free = (x[:, None] == 0) & (y[None] < 0)
+    others: tuple[Codes, ...] = ()
+    if exponent.is_float:
+        fits = np.array([[abs(v) < 2 ** (base.bits - 1) for v in row] for row in grid])
+        free |= ~fits
+        nearer = found.integers - np.sign(found.integers) * (np.abs(found.integers) > 1)
+        others = (from_integers(nearer, base).codes,)
+    expected = expect_exact(found, free=free, others=others)
+    return Problem(op="Pow", operands=operands, oracle=always(expected))
+
+
+def _power(x: int, y: int) -> int:
+    if y >= 0:
+        return int(x**y)
+    return {1: 1, -1: -1 if y % 2 else 1}.get(x, 0)
+
+
+def logic(case: Case, context: Context) -> Problem:
+    """Truth tables, on rows that are longer than any vector."""
+    bits = np.array([0, 1], np.uint8)
+    x = Tensor(BOOL, np.tile(np.repeat(bits, 2), 17))
+    y = Tensor(BOOL, np.tile(bits, 34))
+    a, b = x.codes != 0, y.codes != 0
+    value = {"And": a & b, "Or": a | b, "Xor": a ^ b, "Not": ~a}[case.op]
+    operands = (x,) if case.op == "Not" else (x, y)
+    expected = expect_exact(Tensor(BOOL, value.astype(np.uint8)))
+    return Problem(op=case.op, operands=operands, oracle=always(expected))
