@@ -104,7 +104,7 @@ def verdict(
         status=Status.PASSED if passed else Status.FAILED,
         tier=max(tiers, key=_ORDER.index) if passed and tiers else "",
         reason="" if passed else _reason(judgements, outputs, expected),
-        claim=next((want.claim for want in broken if want.claim), ""),
+        claim=next((want.claim for want in broken or expected if want.claim), ""),
         elements=sum(math.prod(out.shape) for out in outputs),
         wrong=sum(int(one.demanded.wrong.sum()) for one in judgements if one.demanded is not None),
         ratio=max((_worst(one) for one in judgements), default=0.0),

@@ -60,7 +60,7 @@ class Result:
         status: What became of it.
         tier: The strictest tier that every output reached, or empty.
         reason: Why it is not passed, in one line; for a waived case the waiver's reason.
-        claim: The field of the datasheet that it refutes, or empty.
+        claim: The field of the datasheet that it was held to, or empty; a failure refutes it.
         elements: How many elements were judged.
         wrong: How many were not accepted.
         ratio: Largest error over bound.

@@ -20,6 +20,7 @@ from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.pool import Pool
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.waivers import Waiver
 
 CONFORMANT, NON_CONFORMANT, COULD_NOT_RUN, USAGE = range(4)
 
@@ -39,6 +40,7 @@ class Run:
         about: What the plugin said of itself.
         environment: Versions and machine.
         partial: Whether cases were selected by hand, so that nothing can be claimed.
+        waivers: The known failures that the results were held against.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Run:
     about: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     environment: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     partial: bool = False
+    waivers: tuple[Waiver, ...] = ()
 
     @property
     def counts(self) -> Mapping[Status, int]:
@@ -148,6 +151,7 @@ def run(
         about=pool.about,
         environment=environment(),
         partial=partial,
+        waivers=tuple(applicable),
     )
 
 
