@@ -112,7 +112,7 @@ def _compare_within(actual: Tensor, accept: Within) -> Comparison:
     values = actual.values
     finite = np.isfinite(values)
     error = accept.value.distance(np.where(finite, values, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(error == 0, 0.0, error / accept.bound)
     right = error <= accept.bound
     low, high = _ends(accept)

@@ -6,8 +6,8 @@ strictest to the loosest, and the case demands one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -107,6 +107,45 @@ class Expected:
 Oracle = Callable[[tuple[Tensor, ...]], tuple[Expected, ...]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Always:
+    """An oracle that does not look at the device's outputs.
+
+    Attributes:
+        expected: What each output must be.
+    """
+
+    expected: tuple[Expected, ...]
+
+    def __call__(self, outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
+        """Returns the expectations, whatever the outputs are."""
+        return self.expected
+
+
+#: Parts of operands that can only be left out together: (operand, axis, unit), where part j
+#: is ``[j * unit, (j + 1) * unit)`` of that axis. K of ``a[M, K] @ b[K, N]`` is
+#: ``((0, 1, 1), (1, 0, 1))``; with E8M0 scales of 32, ``((0, 1, 32), (1, 0, 32), (2, 1, 1),
+#: (3, 0, 1))``.
+Axis = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remake:
+    """How to make the same problem of other operands, so that a failure can be shrunk.
+
+    Attributes:
+        make: Makes the problem of operands of any extents that ``axes`` can give, and of any
+            values; it raises where these operands are no problem of this kind.
+        axes: What can be left out.
+        fixed: Operands whose values mean something else than numbers (indices, shapes): they
+            lose elements with their axes, and are never made simpler.
+    """
+
+    make: Callable[[tuple[Tensor | None, ...]], Problem]
+    axes: tuple[Axis, ...]
+    fixed: frozenset[int] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Problem:
     """One node, its operands and its oracle.
@@ -118,7 +157,8 @@ class Problem:
         outputs: How many results the node has.
         oracle: What the outputs must be, given what they are.
         constants: Indices of operands that are constants of the graph instead of inputs.
-        axes: For an explanation: which operand elements meet in an output element.
+        explain: Which operand elements meet in an output element, in words.
+        remake: How to make it again of smaller operands; None if a failure cannot be shrunk.
     """
 
     op: str
@@ -128,6 +168,7 @@ class Problem:
     outputs: int = 1
     constants: frozenset[int] = frozenset()
     explain: Callable[[tuple[int, ...]], str] | None = None
+    remake: Remake | None = None
 
 
 class NotApplicable(Exception):
@@ -164,4 +205,39 @@ def expect_exact(
 
 def always(*expected: Expected) -> Oracle:
     """Returns an oracle that does not look at the device's outputs."""
-    return lambda _: expected
+    return Always(expected)
+
+
+def shrinkable(
+    make: Callable[..., Problem],
+    operands: Sequence[Tensor | None],
+    axes: Iterable[Axis] | None = None,
+    fixed: Iterable[int] = (),
+) -> Problem:
+    """Makes a problem that can be made again of smaller or simpler operands.
+
+    Args:
+        make: Called with the operands, one argument each; returns the problem.
+        operands: The operands to begin with.
+        axes: What can be left out; default: the axes of operands that broadcast together.
+        fixed: Operands whose values must stay.
+    """
+    chosen = broadcast_axes(operands) if axes is None else tuple(axes)
+    again = Remake(lambda given: make(*given), chosen, frozenset(fixed))
+    return replace(make(*operands), remake=again)
+
+
+def broadcast_axes(operands: Sequence[Tensor | None]) -> tuple[Axis, ...]:
+    """Returns each axis of an elementwise result with the operands that have it in full."""
+    shapes = {i: operand.shape for i, operand in enumerate(operands) if operand is not None}
+    rank = max(map(len, shapes.values()), default=0)
+    found = []
+    for back in range(1, rank + 1):
+        full = [
+            (i, len(shape) - back, 1)
+            for i, shape in shapes.items()
+            if len(shape) >= back and shape[-back] != 1
+        ]
+        if full:
+            found.append(tuple(full))
+    return tuple(reversed(found))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,37 +13,29 @@ from accelsdk.graph.graph import Attribute
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.oracles import accumulator
+from accelsdk_conformance.oracles.bounds import any_order, declared_bound, exact_domain
 from accelsdk_conformance.oracles.contraction import (
     Accumulator,
     Contraction,
     any_order_bound,
     contract,
-    declared_bound,
-    exact_domain,
 )
 from accelsdk_conformance.oracles.doubled import Doubled, scale
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import (
     Acceptance,
+    Axis,
     BelowProfile,
     Context,
     Exact,
     Expected,
     Problem,
+    Remake,
     Tier,
     Within,
     always,
     expect_exact,
 )
-
-_SPLITS = {  # relative error of a product, and partial products (docs/conformance.md, "Tiers")
-    "native": (0.0, 1),
-    "tf32": (2.0**-9, 1),
-    "bf16x9": (0.0, 9),
-    "bf16x6": (2.0**-22, 6),
-    "bf16x3": (3 * 2.0**-16, 3),
-    "bf16": (2.0**-7, 1),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -123,7 +115,7 @@ def problem(case: Case, context: Context, product: Product) -> Problem:
         a.values, b.values, a.format, b.format, a_exponent=exponents[0], b_exponent=exponents[1]
     )
     if product.exact:
-        _assert_exact(case, product, sums, exponents)
+        _assert_exact(case, product, sums)
     out = output_format(case, a.format)
     factors = _factors(product, block)
     tiers = _tiers(product, sums, spec, out, factors, exponents, block)
@@ -136,13 +128,45 @@ def problem(case: Case, context: Context, product: Product) -> Problem:
     claim = f"contractions[{case.op}, {a.format}, {b.format}, {out}]" if spec else ""
     expected = Expected(out, sums.value.high.shape, tiers, required, claim)
     operands, attributes = _node(case, product, block, out)
+
+    def again(given: tuple[Tensor | None, ...]) -> Problem:
+        return problem(case, context, _replaced(product, given))
+
     return Problem(
         op=case.op,
         operands=operands,
         attributes=attributes,
         oracle=always(expected),
         explain=explainer(a, b),
+        remake=Remake(again, _axes(operands, block)),
     )
+
+
+def _replaced(product: Product, operands: tuple[Tensor | None, ...]) -> Product:
+    """Returns the product of other operands; what it had no scales for gets none."""
+    a, b, *scales = operands
+    left, right = scales if scales else (None, None)
+    return replace(
+        product,
+        a=product.a if a is None else a,
+        b=product.b if b is None else b,
+        a_scales=None if product.a_scales is None else left,
+        b_scales=None if product.b_scales is None else right,
+    )
+
+
+def _axes(operands: Sequence[Tensor | None], block: int) -> tuple[Axis, ...]:
+    """Returns rows, K and columns, with the scales that belong to them."""
+    unit = block or 1
+    rows, inner, columns = [(0, 0, 1)], [(0, 1, unit), (1, 0, unit)], [(1, 1, 1)]
+    left, right = operands[2:] if len(operands) == 4 else (None, None)
+    if block:
+        inner += [(2, 1, 1), (3, 0, 1)]
+    if left is not None and left.codes.ndim and left.shape[0] > 1:
+        rows.append((2, 0, 1))
+    if right is not None and right.codes.ndim and right.shape[-1] > 1:
+        columns.append((3, right.codes.ndim - 1, 1))
+    return tuple(rows), tuple(inner), tuple(columns)
 
 
 def _node(
@@ -186,37 +210,12 @@ def _factors(product: Product, block: int) -> list[F64]:
     return [tensor.values for tensor in given if tensor is not None]
 
 
-def _assert_exact(
-    case: Case,
-    product: Product,
-    sums: Contraction,
-    exponents: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-) -> None:
+def _assert_exact(case: Case, product: Product, sums: Contraction) -> None:
     """A generator that promises an exact domain is held to it, for the profile's floor."""
-    a, b = _finite(product.a.values), _finite(product.b.values)
-    if exponents[0] is not None:
-        a = np.ldexp(a, exponents[0])
-    if exponents[1] is not None:
-        b = np.ldexp(b, exponents[1])
-    grain = _grain(a) * _grain(b)
     bits = int(case.parameters.get("bits", floor_bits(case)))
-    if a.shape[1] > 1 and not exact_domain(sums, grain, bits, a, b):
+    weakest = AccumulatorSpec(significand_bits=bits, align_bits=bits - 1)
+    if product.a.shape[1] > 1 and not exact_domain(sums, weakest).all():
         raise ArithmeticError(f"{case.id}: the data are not in the exact domain of {bits} bits")
-
-
-def _finite(x: F64) -> F64:
-    return np.where(np.isfinite(x), x, 0.0)
-
-
-def _grain(x: F64) -> float:
-    """Returns the largest power of two that divides every value."""
-    nonzero = np.unique(np.abs(x[x != 0]))
-    if not nonzero.size:
-        return 1.0
-    mantissa, exponent = np.frexp(nonzero)
-    whole = (mantissa * 2.0**53).astype(np.int64)
-    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
-    return float(np.ldexp(1.0, int((exponent - 53 + trailing).min())))
 
 
 def accumulator_of(spec: AccumulatorSpec | None, out: Format, a: Format, b: Format) -> Accumulator:
@@ -224,27 +223,8 @@ def accumulator_of(spec: AccumulatorSpec | None, out: Format, a: Format, b: Form
     if spec is None:
         wide = out == FLOAT64
         bits, emin = (53, -1022) if wide else (24, -126)
-        rounded = bits if a.precision + b.precision > bits else None
-        return Accumulator(
-            significand_bits=bits, nearest_store=False, emin=emin, product_bits=rounded
-        )
-    split, pieces = _SPLITS[spec.input_precision]
-    product_bits = spec.product_bits
-    if product_bits is None and a.precision + b.precision > spec.significand_bits:
-        product_bits = spec.significand_bits
-    return Accumulator(
-        significand_bits=spec.significand_bits,
-        align_bits=spec.align_bits,
-        align_floor=spec.align_floor,
-        nearest_align=spec.align_rounding == "rne",
-        nearest_store=spec.store_rounding == "rne",
-        width=spec.width,
-        product_bits=product_bits,
-        flush=spec.subnormals_out == "flush",
-        emin=spec.emin,
-        split=split,
-        pieces=pieces,
-    )
+        return Accumulator(significand_bits=bits, nearest_store=False, emin=emin)
+    return any_order(spec)
 
 
 def _tiers(
@@ -277,14 +257,7 @@ def _tiers(
         found.append((Tier.T0, exact(_scaled_once(sums.value, factors))))
     fields = accumulator_of(spec, out, product.a.format, product.b.format)
     if spec is not None and not product.exact:
-        modelled = accumulator.simulate(
-            product.a,
-            product.b,
-            spec,
-            a_exponent=exponents[0],
-            b_exponent=exponents[1],
-            block=block,
-        )
+        modelled = accumulator.simulate(sums.factors, spec, block)
         if modelled is not None:
             found.append(
                 (Tier.T1, exact(_scaled_once(Doubled(modelled, np.zeros_like(modelled)), factors)))
@@ -294,7 +267,7 @@ def _tiers(
         value = scale(value, np.broadcast_to(factor, value.high.shape))
     bounds = [(Tier.T3, any_order_bound(sums, k, fields))]
     if spec is not None:
-        bounds.insert(0, (Tier.T2, declared_bound(sums, k, fields)))
+        bounds.insert(0, (Tier.T2, declared_bound(sums, spec, block)))
     for tier, bound in bounds:
         bound = bound * _size(factors) * (1 + 2.0**-20)
         if factors:
@@ -369,9 +342,18 @@ def integer_problem(
         from_integers(total.astype(np.int64), INT32),
         claim=f"integers[{case.op}, {a.format}, {b.format}, int32]" if spec else "",
     )
+    plain = a.codes.ndim == b.codes.ndim == 2
+
+    def again(given: tuple[Tensor | None, ...]) -> Problem:
+        left, right, *zeros = given
+        left, right = (a if left is None else left), (b if right is None else right)
+        return integer_problem(case, context, left, right, *zeros)
+
+    operands = (a, b, a_zero, b_zero)
     return Problem(
         op=case.op,
-        operands=(a, b, a_zero, b_zero),
+        operands=operands,
         oracle=always(expected),
-        explain=explainer(a, b) if a.codes.ndim == b.codes.ndim == 2 else None,
+        explain=explainer(a, b) if plain else None,
+        remake=Remake(again, _axes(operands, 0)) if plain else None,
     )

@@ -1,52 +1,115 @@
-"""Exact sums of products, and the error bounds that follow from a declared accumulator.
+"""Exact sums of products, and the any-order bound.
 
-Products of two numbers of at most 26 significand bits are exact in float64; sums are kept in
-double-double, and where the generator has proved that every partial sum fits 53 bits, a plain
-float64 matrix product is exact by construction. Bounds: docs/conformance.md, "Tiers"; the
-derivation follows the error analysis of fused multi-term adders by Fasi, Higham, Mikaitis and
-Pranesh, PeerJ CS 7:e330 (2021), with the any-order bound of Higham, ASNA 2nd ed., section 3.1.
+A sum of products is exact in double-double, or better: where all values lie on one grid and no
+sum can leave 53 bits, a plain float64 matrix product is exact by construction; else the operands
+are cut into slices whose products are (Ozaki, Ogita, Oishi and Rump, "Error-free transformations
+of matrix multiplication", Numerical Algorithms 59, 2012), and only their few sums are rounded, in
+double-double. The any-order bound is that of Higham, ASNA 2nd ed., section 3.1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsdk.formats import Format
-from accelsdk_conformance.oracles.doubled import UNIT, Doubled, total, two_product
+from accelsdk_conformance.oracles.doubled import UNIT, Doubled, add, total, two_product
 
 F64 = NDArray[np.float64]
+I16 = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 
+#: Exponent of what is zero: never the largest, and no int16 sum of two overflows.
+NOTHING = -12_000
+_SLICES = 5  # operands cut into more than this many are summed directly
 _CHUNK = 1 << 21  # products held at once
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """The finite operands of one matrix product, scales applied, and what alignment sees.
+
+    Attributes:
+        a: Left values [M, K]; Inf and NaN count as 0.
+        b: Right values [K, N].
+        a_field: Exponent field of each left value plus that of its scale; `NOTHING` for zero.
+        b_field: The same of the right values.
+        a_scale: Exponent of each left value's scale.
+        b_scale: The same of the right values.
+        bits: Significand bits of an exact product.
+        addend: What is added to the sums [M, N], or None.
+    """
+
+    a: F64
+    b: F64
+    a_field: I16
+    b_field: I16
+    a_scale: I16
+    b_scale: I16
+    bits: int
+    addend: F64 | None = None
+
+    @property
+    def depth(self) -> int:
+        """K."""
+        return int(self.a.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
 class Contraction:
     """Everything that a verdict needs to know of one sum of products, per output.
 
     Attributes:
+        factors: The operands.
         value: The exact sum of the finite products (Inf and NaN count as 0).
         magnitude: Sum of |a*b| (+ |c|), rounded up by at most one part in 2**50.
         terms: How many products (and addend) are not zero.
-        field: Largest exponent of a nonzero product, counted in the operands' exponent
-            fields (subnormals at emin); very small where there is none.
-        low_bits: Sum over nonzero products of 2**floor(log2 product), for rounded products.
         nan: Where NaN is required.
         positive: Where only +Inf products stand among finite ones.
         negative: The same for -Inf.
     """
 
+    factors: Factors
     value: Doubled
     magnitude: F64
     terms: NDArray[np.int64]
-    field: NDArray[np.int64]
-    low_bits: F64
     nan: Mask
     positive: Mask
     negative: Mask
+
+    @cached_property
+    def field(self) -> NDArray[np.int64]:
+        """Largest exponent of a nonzero product, counted in the operands' exponent fields.
+
+        Subnormals are at emin; very small where there is no product.
+        """
+        part = _extreme(self.factors.a_field, self.factors.b_field, largest=True)
+        found = part.astype(np.int64)
+        if self.factors.addend is None:
+            return found
+        return np.maximum(found, floor_log2(self.factors.addend))
+
+    @cached_property
+    def grain(self) -> NDArray[np.int64]:
+        """Exponent of the largest power of two that divides every term; large if none is."""
+        part = _extreme(_lowest_bit(self.factors.a), _lowest_bit(self.factors.b), largest=False)
+        found = part.astype(np.int64)
+        if self.factors.addend is None:
+            return found
+        return np.minimum(found, _lowest_bit(self.factors.addend))
+
+    @cached_property
+    def low_bits(self) -> F64:
+        """Sum over nonzero products of 2**floor(log2 product), for rounded products."""
+        found: F64 = np.zeros(self.value.high.shape)
+        for rows in _row_chunks(len(found), self.factors.b.size):
+            products = np.abs(self.factors.a[rows][:, :, None] * self.factors.b[None])
+            bits = products.view(np.int64) & np.int64(0x7FF << 52)
+            found[rows] = bits.view(np.float64).sum(axis=1)
+        return found
 
 
 def field_exponent(x: F64, fmt: Format) -> NDArray[np.int64]:
@@ -80,32 +143,92 @@ def contract(
         b_exponent: The same for the right values, [K, N].
         addend: Values added to the sum, broadcast to [M, N] (bias).
     """
-    finite_a, finite_b = np.where(np.isfinite(a), a, 0.0), np.where(np.isfinite(b), b, 0.0)
-    exponent_a, exponent_b = field_exponent(a, a_format), field_exponent(b, b_format)
-    if a_exponent is not None:
-        finite_a, exponent_a = np.ldexp(finite_a, a_exponent), exponent_a + a_exponent
-    if b_exponent is not None:
-        finite_b, exponent_b = np.ldexp(finite_b, b_exponent), exponent_b + b_exponent
-    wide = a_format.precision + b_format.precision > 53
-    parts = [
-        _rows(finite_a[rows], finite_b, exponent_a[rows], exponent_b, wide)
-        for rows in _row_chunks(a.shape[0], a.shape[1] * b.shape[1])
-    ]
     shape = (a.shape[0], b.shape[1])
-    high, low, exponent, bits = (
-        np.concatenate([part[index] for part in parts] or [np.zeros(0)]).reshape(shape)
-        for index in range(4)
-    )
-    value = Doubled(high, low)
-    magnitude = np.abs(finite_a) @ np.abs(finite_b)
-    terms = np.rint((finite_a != 0).astype(np.float64) @ (finite_b != 0)).astype(np.int64)
-    field = exponent.astype(np.int64)
+    left, right = _prepared(a, a_format, a_exponent), _prepared(b, b_format, b_exponent)
+    bias = None
     if addend is not None:
-        value, magnitude, terms, field = _with_addend(value, magnitude, terms, field, addend)
+        bias = np.broadcast_to(np.where(np.isfinite(addend), addend, 0.0), shape)
+    bits = a_format.precision + b_format.precision
+    factors = Factors(left[0], right[0], left[1], right[1], left[2], right[2], bits, bias)
+    magnitude = np.abs(factors.a) @ np.abs(factors.b)
+    value = _exact(factors, magnitude)
+    terms = np.rint((factors.a != 0).astype(np.float32) @ (factors.b != 0)).astype(np.int64)
+    if bias is not None:
+        value = add(value, Doubled(bias, np.zeros(shape)))
+        magnitude, terms = magnitude + np.abs(bias), terms + (bias != 0)
     nan, positive, negative = _specials(a, b, addend)
-    return Contraction(
-        value, magnitude * (1 + 2.0**-50), terms, field, bits, nan, positive, negative
-    )
+    return Contraction(factors, value, magnitude * (1 + 2.0**-50), terms, nan, positive, negative)
+
+
+def _prepared(x: F64, fmt: Format, exponent: NDArray[np.int64] | None) -> tuple[F64, I16, I16]:
+    finite = np.where(np.isfinite(x), x, 0.0)
+    field = field_exponent(finite, fmt)
+    scale = np.zeros(x.shape, np.int16) if exponent is None else exponent.astype(np.int16)
+    live = finite != 0
+    if exponent is not None:
+        finite = np.ldexp(finite, exponent)
+        field = field + exponent
+    return finite, np.where(live, field, NOTHING).astype(np.int16), scale
+
+
+def _lowest_bit(x: F64) -> I16:
+    """Returns the exponent of the lowest bit of each number that is set; large for zero."""
+    bits = np.ascontiguousarray(x).view(np.int64)
+    exponent = (bits >> 52) & 0x7FF
+    digits = (bits & ((1 << 52) - 1)) | np.where(exponent > 0, np.int64(1) << 52, 0)
+    _, trailing = np.frexp((digits & -digits).astype(np.float64))
+    found = np.where(x == 0, -NOTHING, np.maximum(exponent, 1) - 1076 + trailing)
+    return found.astype(np.int16)
+
+
+def _extreme(a: I16, b: I16, *, largest: bool) -> I16:
+    """Returns the largest (or smallest) ``a[i, k] + b[k, j]`` over k."""
+    pick, start = (np.maximum, 2 * NOTHING) if largest else (np.minimum, -2 * NOTHING)
+    found = np.full((a.shape[0], b.shape[1]), start, np.int16)
+    step = max(1, _CHUNK // max(found.size, 1))
+    for first in range(0, a.shape[1], step):
+        part = slice(first, first + step)
+        sums = a.T[part, :, None] + b[part, None, :]
+        pick(found, pick.reduce(sums, axis=0), out=found)
+    return found
+
+
+def _exact(factors: Factors, magnitude: F64) -> Doubled:
+    a, b = factors.a, factors.b
+    if not magnitude.size or not a.shape[1]:
+        return Doubled(np.zeros(magnitude.shape), np.zeros(magnitude.shape))
+    grain = int(_lowest_bit(a).min()) + int(_lowest_bit(b).min())
+    if magnitude.max() < np.ldexp(1.0, min(grain + 53, 1023)):
+        return Doubled(a @ b, np.zeros(magnitude.shape))
+    width = (53 - max(a.shape[1] - 1, 1).bit_length()) // 2
+    left, right = _slices(a, width, axis=1), _slices(b, width, axis=0)
+    if left is not None and right is not None:
+        sums = sorted(
+            ((i + j, x @ y) for i, x in enumerate(left) for j, y in enumerate(right)),
+            key=lambda pair: -pair[0],
+        )
+        zero = np.zeros(magnitude.shape)
+        value = Doubled(zero, zero)
+        for _, part in sums:
+            value = add(value, Doubled(part, zero))
+        return value
+    parts = [_direct(a[rows], b, factors.bits) for rows in _row_chunks(a.shape[0], b.size)]
+    return Doubled(*(np.concatenate([part[i] for part in parts]) for i in range(2)))
+
+
+def _slices(x: F64, width: int, axis: int) -> list[F64] | None:
+    """Cuts numbers into parts of ``width`` bits, aligned along an axis; None if too many."""
+    rest, found = x.copy(), []
+    largest = np.abs(x).max(axis=axis, keepdims=True)
+    top = np.where(largest > 0, np.frexp(largest)[1], 0)
+    for _ in range(_SLICES):
+        top = top - width
+        whole = np.ldexp(np.trunc(np.ldexp(rest, -top)), top)
+        found.append(whole)
+        rest -= whole
+        if not rest.any():
+            return found
+    return None
 
 
 def _row_chunks(rows: int, row_size: int) -> list[slice]:
@@ -113,34 +236,10 @@ def _row_chunks(rows: int, row_size: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-def _rows(
-    a: F64, b: F64, a_exponent: NDArray[np.int64], b_exponent: NDArray[np.int64], wide: bool
-) -> tuple[F64, F64, F64, F64]:
+def _direct(a: F64, b: F64, bits: int) -> Doubled:
     products = a[:, :, None] * b[None, :, :]
-    low = two_product(a[:, :, None], b[None, :, :]).low if wide else None
-    value = total(products, axis=1, low=low)
-    fields = a_exponent[:, :, None] + b_exponent[None, :, :]
-    fields = np.where(products != 0, fields, -100_000)
-    field = fields.max(axis=1, initial=-100_000).astype(np.float64)
-    leading = np.ldexp(1.0, np.maximum(floor_log2(products), -1070))
-    bits = np.where(products != 0, leading, 0.0).sum(axis=1)
-    return value.high, value.low, field, bits
-
-
-def _with_addend(
-    value: Doubled, magnitude: F64, terms: NDArray[np.int64], field: NDArray[np.int64], addend: F64
-) -> tuple[Doubled, F64, NDArray[np.int64], NDArray[np.int64]]:
-    finite = np.broadcast_to(np.where(np.isfinite(addend), addend, 0.0), value.high.shape)
-    stacked = np.stack([value.high, finite])
-    lows = np.stack([value.low, np.zeros_like(finite)])
-    _, exponent = np.frexp(finite)
-    own = np.where(finite != 0, exponent.astype(np.int64) - 1, -100_000)
-    return (
-        total(stacked, 0, lows),
-        magnitude + np.abs(finite),
-        terms + (finite != 0),
-        np.maximum(field, own),
-    )
+    low = two_product(a[:, :, None], b[None, :, :]).low if bits > 53 else None
+    return total(products, axis=1, low=low)
 
 
 def _specials(a: F64, b: F64, addend: F64 | None) -> tuple[Mask, Mask, Mask]:
@@ -179,16 +278,11 @@ def floor_log2(x: F64) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulator:
-    """The fields of a declared accumulator that bounds depend on.
+    """The fields of an accumulator that the any-order bound depends on.
 
     Attributes:
         significand_bits: Significand of the running sum.
-        align_bits: Fraction bits kept when products are aligned; None keeps all.
-        align_floor: Lowest exponent that products are aligned to.
-        nearest_align: Whether alignment rounds to nearest.
         nearest_store: Whether the running sum is rounded to nearest.
-        width: Products added in one step, or None if unknown.
-        product_bits: Bits to which a product is rounded first, or None if exact.
         flush: Whether subnormal results become zero.
         emin: Smallest normal exponent of the running sum.
         split: Relative error of splitting the operands, summed over their pieces.
@@ -196,12 +290,7 @@ class Accumulator:
     """
 
     significand_bits: int = 24
-    align_bits: int | None = None
-    align_floor: int = -126
-    nearest_align: bool = False
     nearest_store: bool = True
-    width: int | None = None
-    product_bits: int | None = None
     flush: bool = False
     emin: int = -126
     split: float = 0.0
@@ -216,59 +305,9 @@ def any_order_bound(sums: Contraction, k: int, spec: Accumulator) -> F64:
     gamma = terms * unit / np.maximum(1 - terms * unit, 2.0**-10)
     least = 2.0**spec.emin if spec.flush else 2.0 ** (spec.emin - p + 1)
     bound = (gamma + spec.split) * sums.magnitude + terms * least
-    return bound + _oracle_error(sums, k)
+    return bound + oracle_error(sums, k)
 
 
-def declared_bound(sums: Contraction, k: int, spec: Accumulator) -> F64:
-    """T2 without a known order: the bound that follows from the declared fields.
-
-    ``eps = alpha (n+m) 2**(Ea-F) + rho m 2**(E-p+1) + pi`` where n counts nonzero terms and m
-    the roundings of the running sum; E is the largest exponent that a partial sum can have.
-    """
-    p, width = spec.significand_bits, spec.width
-    alpha = 0.0 if spec.align_bits is None else 0.5 if spec.nearest_align else 1.0
-    rho = 0.5 if spec.nearest_store else 1.0
-    terms = sums.terms.astype(np.float64) * spec.pieces
-    steps = terms - 1
-    if width is not None and width > 1:
-        steps = np.minimum(steps, -(-k // (width - 1)) + 8)
-    steps = np.maximum(steps, 1)
-    pi = np.zeros_like(terms)
-    if spec.product_bits is not None:
-        pi = rho * sums.low_bits * 2.0 ** (1 - spec.product_bits)
-    bound = np.zeros_like(terms)
-    for _ in range(3):
-        top = np.maximum(floor_log2(sums.magnitude + bound), spec.emin)
-        align = np.maximum(np.maximum(top, sums.field), spec.align_floor)
-        bound = rho * steps * np.ldexp(1.0, top - p + 1) + pi
-        if spec.align_bits is not None:
-            bound = bound + alpha * (terms + steps) * np.ldexp(1.0, align - spec.align_bits)
-    if spec.flush:
-        bound = np.maximum(bound, 2.0**spec.emin)
-    bound = np.where(sums.terms == 0, 0.0, bound + spec.split * sums.magnitude)
-    return bound + _oracle_error(sums, k)
-
-
-def _oracle_error(sums: Contraction, k: int) -> F64:
+def oracle_error(sums: Contraction, k: int) -> F64:
+    """Returns what the exact value itself may miss by: double-double is not quite exact."""
     return sums.magnitude * (max(k, 2).bit_length() + 2) * UNIT
-
-
-def exact_domain(
-    sums: Contraction, grain: float, bits: int, a: F64, b: F64, addend: F64 | None = None
-) -> bool:
-    """Says whether every order, width and rounding must give the same bits.
-
-    Every product and the addend are multiples of ``grain``, a power of two, and no partial
-    sum, in any order, can reach ``2**bits * grain``; nor is any product's exponent field so
-    high that aligning to it drops a bit of the grain.
-    """
-    pieces = [np.unique(a), np.unique(b)]
-    if all(len(piece) <= 512 for piece in pieces):
-        products = np.multiply.outer(*pieces)
-    else:
-        products = (a[:, :, None] * b[None]) if a.size * b.shape[1] < _CHUNK else np.array([np.nan])
-    whole = bool(np.all(products / grain == np.rint(products / grain)))
-    if addend is not None:
-        whole = whole and bool(np.all(addend / grain == np.rint(addend / grain)))
-    aligned = sums.field.max(initial=-100_000) <= floor_log2(np.array(grain)) + bits - 1
-    return whole and bool(aligned) and bool(np.all(sums.magnitude < 2.0**bits * grain))
