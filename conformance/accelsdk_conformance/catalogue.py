@@ -1,8 +1,9 @@
 """Reads case files and expands them into cases, deterministically.
 
 A file holds groups. A group names op, profile, generator and parameters; lists under
-``grid`` multiply out, ``formats`` may hold several rows and ``op`` several ops. The id is a
-template over all of them, so that it is stable and readable::
+``grid`` multiply out, ``formats`` may hold several rows (``crossed``: a list of choices for
+each operand) and ``op`` several ops. The id is a template over all of them, so that it is
+stable and readable::
 
     [[group]]
     id = "fp8/ScaledMatMul/{formats}/exact_grid/k{k}"
@@ -34,7 +35,7 @@ from accelsdk_conformance.case import Case, Level, Profile
 
 _SHORT = {fmt.name: alias for alias, fmt in ALIASES.items()}
 _KEYS = {
-    *("id", "profile", "op", "formats", "generator", "rows"),
+    *("id", "profile", "op", "formats", "generator", "rows", "crossed"),
     *("grid", "parameters", "smoke", "level"),
 }
 
@@ -132,9 +133,11 @@ def _rows(file: Mapping[str, Any], group: Mapping[str, Any]) -> Iterator[Mapping
     if "rows" in group:
         yield from file["rows"][group["rows"]]
         return
+    crossed = itertools.product(*group["crossed"]) if "crossed" in group else ()
+    formats = [*group.get("formats", ()), *crossed] or [()]
     named = group.get("op", "")
     for op in [named] if isinstance(named, str) else named:
-        for row in group.get("formats", [[]]):
+        for row in formats:
             yield {"profile": group["profile"], "op": op, "formats": row}
 
 
