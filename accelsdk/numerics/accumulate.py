@@ -5,143 +5,32 @@ exponent, drops what falls below, adds, and stores the sum with a limited signif
 of ``AccumulatorSpec`` name the choices in that sentence. The model is that of Fasi, Higham,
 Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores" (PeerJ CS 7:e330, 2021), and of
 the public MATLAB-tensor-core and MMA-Sim projects; tests/numerics/test_accumulate.py replays
-measured outputs of seven GPUs through it.
+measured outputs of seven GPUs through it. Units that add in two steps or in rounded pairs are
+those of MMA-Sim (Xie et al., arXiv 2511.10909).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import FLOAT32, FLOAT64, Format
+from accelsdk.formats import FLOAT32, Format
+from accelsdk.numerics.accumulator_spec import EXACT as EXACT
+from accelsdk.numerics.accumulator_spec import AccumulatorSpec as AccumulatorSpec
+from accelsdk.numerics.accumulator_spec import Mode as Mode
+from accelsdk.numerics.accumulator_spec import parts_of
 from accelsdk.numerics.rounding import Rounding
 
-Mode = Literal["rne", "rz", "rd", "ru"]
-
+#: Products that a unit with block scales sums exactly (tcgen05 and mma, kind mxf4).
+_EXACT_GROUP = 16
 _MODES = {
     "rne": Rounding.NEAREST_EVEN,
     "rz": Rounding.TOWARD_ZERO,
     "rd": Rounding.DOWN,
     "ru": Rounding.UP,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccumulatorSpec:
-    """What a backend claims of one accumulator; ``None`` marks a field as unclaimed or exact.
-
-    Attributes:
-        guarantee: Whether results equal the model's (``bit_exact``) or may be closer.
-        significand_bits: Bits of a stored sum, hidden bit included.
-        align_bits: Fraction bits below the largest exponent that alignment keeps; None: all.
-        align_rounding: What happens to the bits that alignment drops.
-        align_exponent: The exponent of a product: sum of the operands' exponent fields, that of
-            the normalised product, or that of the block scales alone (block sums are exact).
-        align_floor: Smallest exponent to align to.
-        store_rounding: Rounding of a stored sum.
-        sticky: Dropped bits are or-ed into one further bit; None: yes if alignment is exact.
-        width: Products added in one chunk; 0: all of K; None: unclaimed.
-        order: How K is dealt to chunks: neighbours together, or of each two chunks' worth the
-            even positions first and the odd ones second; None: unclaimed.
-        tree: How chunks combine: one after the other, as a balanced tree, or in n contiguous
-            parts (``split_k:n``) added one after the other; None: unclaimed.
-        addend: Where C enters: as the running sum of the first chunk, after all products in
-            float32 RNE, or as that running sum rounded to ``significand_bits`` first.
-        product_bits: Significand bits of a product; None: exact.
-        promote_every: Products after which the sum moves to an outer accumulator.
-        promote_bits: Significand bits of the outer accumulator, which adds in RNE.
-        input_precision: What the operands are cut to, or split into.
-        algorithm: How a convolution or product is evaluated.
-        subnormals_in: Whether subnormal operands count.
-        subnormals_out: Whether subnormal sums are kept.
-        overflow: What a stored sum beyond the largest number becomes; ``wide`` has no limit
-            until the end.
-        deterministic: Whether equal inputs give equal bits every time.
-    """
-
-    guarantee: Literal["bit_exact", "at_least"] = "at_least"
-    significand_bits: int = 24
-    align_bits: int | None = None
-    align_rounding: Mode = "rz"
-    align_exponent: Literal["operand_fields", "normalized", "block_scale"] = "operand_fields"
-    align_floor: int = -126
-    store_rounding: Mode = "rne"
-    sticky: bool | None = None
-    width: int | None = None
-    order: Literal["contiguous", "even_odd"] | None = None
-    tree: str | None = None
-    addend: Literal["in_chunk", "separate", "initial"] = "in_chunk"
-    product_bits: int | None = None
-    promote_every: int | None = None
-    promote_bits: int | None = None
-    input_precision: Literal["native", "tf32", "bf16x9", "bf16x6", "bf16x3", "bf16"] = "native"
-    algorithm: Literal["direct", "winograd_f2", "winograd_f4", "strassen", "fft"] = "direct"
-    subnormals_in: Literal["keep", "flush"] = "keep"
-    subnormals_out: Literal["keep", "flush"] = "keep"
-    overflow: Literal["inf", "saturate", "wide"] = "inf"
-    deterministic: bool = True
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(AccumulatorSpec)
-        for row in fields(self):
-            allowed = _choices(hints[row.name])
-            if allowed and getattr(self, row.name) not in allowed:
-                raise InvalidArgument(
-                    f"{row.name}={getattr(self, row.name)!r}",
-                    remedy="use one of " + ", ".join(map(repr, allowed)),
-                )
-        if not 2 <= self.significand_bits <= 64:
-            raise InvalidArgument(f"significand_bits={self.significand_bits}", remedy="use 2 to 64")
-        if (self.promote_every is None) != (self.promote_bits is None):
-            raise InvalidArgument("promote_every and promote_bits belong together")
-        for name in ("width", "align_bits", "product_bits", "promote_every", "promote_bits"):
-            value = getattr(self, name)
-            if value is not None and value < (0 if name in ("width", "align_bits") else 1):
-                raise InvalidArgument(f"{name}={value}", remedy="use a positive number or None")
-        _parts_of(self.tree)
-
-    @property
-    def keeps_sticky(self) -> bool:
-        """Whether dropped bits still count as one bit."""
-        return self.align_bits is None if self.sticky is None else self.sticky
-
-    @property
-    def emin(self) -> int:
-        """Exponent of the smallest normal sum: float32's, or float64's beyond 24 bits."""
-        return (FLOAT32 if self.significand_bits <= FLOAT32.precision else FLOAT64).emin
-
-    @property
-    def emax(self) -> int:
-        """Exponent of the largest sum."""
-        return (FLOAT32 if self.significand_bits <= FLOAT32.precision else FLOAT64).emax
-
-
-def _choices(hint: object) -> tuple[Any, ...]:
-    """The literal values that a type hint allows; empty where it is not a choice."""
-    found: list[Any] = []
-    for part in (hint, *get_args(hint)):
-        if part is type(None) or getattr(part, "__origin__", None) is Literal:
-            found += get_args(part) or (None,)
-    return tuple(found) if found != [None] else ()
-
-
-def _parts_of(tree: str | None) -> int:
-    """Parts of K that are summed apart: 1 for sequential, 0 for one each chunk."""
-    match (tree or "sequential").split(":"):
-        case ["sequential"]:
-            return 1
-        case ["pairwise"]:
-            return 0
-        case ["split_k", parts] if parts.isdecimal() and int(parts) > 0:
-            return int(parts)
-    raise InvalidArgument(f"tree={tree!r}", remedy="use sequential, pairwise, split_k:n or None")
-
-
-#: One chunk for all of K, nothing dropped, one rounding to float32 at the end.
-EXACT = AccumulatorSpec(guarantee="bit_exact", width=0, order="contiguous", tree="sequential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +61,8 @@ def dot(
         a_fmt: Format of ``a``: its smallest exponent is the field of its subnormals.
         b_fmt: Format of ``b``.
         scales: Power of two by which each product is scaled (MX: both block scales multiplied).
-        block_size: Products that share a scale.
+        block_size: Products that share a scale. Where scales set the exponents, 16 products or
+            fewer are summed exactly first.
 
     Returns:
         The stored sum, before any conversion to an output format. Signs of zero do not count.
@@ -192,12 +82,13 @@ def dot(
         for x, y, w in zip(left, right, weights, strict=True)
     ]
     depths = [sum(_log2(denominator) for _, denominator in product) for product in factors]
-    addend, under = float(c).as_integer_ratio()
+    addend, under = _flushed(float(c), spec).as_integer_ratio()
     unit = max([_log2(under), *depths])
     model = _Model(spec, unit)
+    group = min(block_size, _EXACT_GROUP)
     fields = [_field(x, a_fmt) + _field(y, b_fmt) for x, y in zip(left, right, strict=True)]
     terms = [
-        model.term(x * y * w << (unit - depth), field, math.frexp(weight)[1] - 1, k // block_size)
+        model.term(x * y * w << (unit - depth), field, math.frexp(weight)[1] - 1, k // group)
         for k, (((x, _), (y, _), (w, _)), depth, field, weight) in enumerate(
             zip(factors, depths, fields, weights, strict=True)
         )
@@ -225,6 +116,10 @@ def _operands(values: Sequence[float], fmt: Format, spec: AccumulatorSpec) -> li
     if spec.subnormals_in == "keep":
         return [float(v) for v in values]
     return [v if abs(v) >= fmt.smallest_normal or v != v else 0.0 for v in map(float, values)]
+
+
+def _flushed(c: float, spec: AccumulatorSpec) -> float:
+    return 0.0 if spec.subnormals_in == "flush" and abs(c) < 2.0**spec.emin else c
 
 
 def _log2(power: int) -> int:
@@ -278,15 +173,15 @@ class _Model:
         start: int | float = 0 if spec.addend == "separate" else c
         if spec.addend == "initial":
             start = self.store(c, spec.significand_bits, spec.store_rounding)
-        count = _parts_of(spec.tree) or max(1, -(-len(terms) // (spec.width or len(terms) or 1)))
+        count = parts_of(spec.tree) or max(1, -(-len(terms) // (spec.width or len(terms) or 1)))
         length = -(-len(terms) // count)
-        if not _parts_of(spec.tree):
+        if not parts_of(spec.tree):
             length = spec.width or length
         parts = [terms[i : i + length] for i in range(0, len(terms), length)] if terms else [[]]
         sums = [self.part(part, 0 if i else start) for i, part in enumerate(parts)]
         total = self.combine(sums)
         if spec.addend == "separate":
-            total = self.add(total, c, FLOAT32.precision, "rne")
+            total = self.add(total, c, spec.range_format.precision, "rne")
         if isinstance(total, float):
             return total
         return self.to_float(total)
@@ -306,19 +201,13 @@ class _Model:
     def chain(self, terms: list[_Term], start: int | float) -> int | float:
         """Feeds chunk after chunk into a running sum."""
         running = start
-        width = self.spec.width or len(terms) or 1
-        if self.spec.order == "even_odd":
-            pairs = [terms[i : i + 2 * width] for i in range(0, len(terms), 2 * width)]
-            chunks = [half for pair in pairs for half in (pair[0::2], pair[1::2])]
-        else:
-            chunks = [terms[i : i + width] for i in range(0, len(terms), width)]
-        for chunk in chunks:
+        for chunk in self.spec.deal(terms):
             running = self.fuse(chunk, running)
         return running
 
     def combine(self, sums: list[int | float]) -> int | float:
         bits, mode = self.spec.significand_bits, self.spec.store_rounding
-        if _parts_of(self.spec.tree):
+        if parts_of(self.spec.tree):
             total = sums[0]
             for part in sums[1:]:
                 total = self.add(total, part, bits, mode)
@@ -328,23 +217,65 @@ class _Model:
             sums = [self.add(p[0], p[1], bits, mode) if len(p) > 1 else p[0] for p in pairs]
         return sums[0]
 
-    def fuse(self, chunk: list[_Term], running: int | float) -> int | float:
-        """Aligns the products of a chunk and the running sum, adds them and stores the sum."""
+    def fuse(self, chunk: Sequence[_Term], running: int | float) -> int | float:
+        """Adds the products of a chunk and the running sum, and stores the sum."""
+        infinite = self.infinite(chunk)
+        if infinite:
+            return running + infinite if isinstance(running, float) else infinite
+        if self.spec.inside == "pairwise":
+            return self.pairwise(chunk, running)
         if isinstance(running, float):
             return running
+        if self.spec.stage_bits is not None or self.spec.lanes > 1:
+            return self.staged(chunk, running)
         if self.spec.align_exponent == "block_scale":
             live = _merge(chunk)  # a block of zeros still has a scale to align to
         else:
             live = [term for term in chunk if term.value]
-        values, exponents = [t.value for t in live], [t.exponent for t in live]
         if running:
-            values.append(running)
-            exponents.append(self.exponent(running))
-        if self.spec.align_bits is not None and values:
-            largest = max(*exponents, self.spec.align_floor)
-            drop = self.unit + largest - self.spec.align_bits
-            values = [self.align(value, drop) for value in values]
-        return self.store(sum(values), self.spec.significand_bits, self.spec.store_rounding)
+            live.append(_Term(running, self.exponent(running), -1))
+        total, _ = self.aligned(live)
+        return self.store(total, self.spec.significand_bits, self.spec.store_rounding)
+
+    def infinite(self, chunk: Sequence[_Term]) -> float:
+        """The sum of the products that are beyond the range; 0 if all are within."""
+        if self.spec.product_overflow == "wide":
+            return 0.0
+        limit = _scaled(1 << self.unit, self.spec.emax + 1)
+        return sum(math.copysign(math.inf, t.value) for t in chunk if abs(t.value) >= limit)
+
+    def aligned(self, live: Sequence[_Term]) -> tuple[int, int]:
+        """The sum of terms, cut where alignment cuts them, and the exponent they align to."""
+        if not live:
+            return 0, self.spec.align_floor
+        largest = max(*(term.exponent for term in live), self.spec.align_floor)
+        if self.spec.align_bits is None:
+            return sum(term.value for term in live), largest
+        drop = self.unit + largest - self.spec.align_bits
+        return sum(self.align(term.value, drop) for term in live), largest
+
+    def staged(self, chunk: Sequence[_Term], running: int) -> int | float:
+        """The products first, in one lane or two; then their sum and the running sum."""
+        spec, kept = self.spec, self.spec.align_bits or 0
+        lanes = [chunk[i :: spec.lanes] for i in range(spec.lanes)]
+        found = [self.aligned([term for term in lane if term.value]) for lane in lanes]
+        largest = max(exponent for _, exponent in found)
+        total = sum(_cut(value, self.unit + largest - kept) for value, _ in found)
+        if running:
+            largest = max(largest, self.exponent(running))
+        stage = kept if spec.stage_bits is None else spec.stage_bits
+        total = _cut(total, self.unit + largest - stage)
+        total += _cut(running, self.unit + largest - kept)
+        return self.store(total, spec.significand_bits, spec.store_rounding)
+
+    def pairwise(self, chunk: Sequence[_Term], running: int | float) -> int | float:
+        """A balanced tree of stored additions, and one more for the running sum."""
+        bits, mode = self.spec.significand_bits, self.spec.store_rounding
+        sums = [self.store(term.value, bits, mode) for term in chunk]
+        while len(sums) > 1:
+            pairs = [sums[i : i + 2] for i in range(0, len(sums), 2)]
+            sums = [self.add(p[0], p[1], bits, mode) if len(p) > 1 else p[0] for p in pairs]
+        return self.add(running, sums[0], bits, mode) if sums else running
 
     def align(self, value: int, drop: int) -> int:
         if self.spec.keeps_sticky:
@@ -380,13 +311,17 @@ class _Model:
         return total / (1 << self.unit)  # the quotient of two ints is correctly rounded
 
 
-def _merge(chunk: list[_Term]) -> list[_Term]:
+def _merge(chunk: Sequence[_Term]) -> list[_Term]:
     """The exact sum of each block's products."""
     blocks: dict[int, _Term] = {}
     for term in chunk:
         before = blocks[term.block].value if term.block in blocks else 0
         blocks[term.block] = _Term(before + term.value, term.exponent, term.block)
     return list(blocks.values())
+
+
+def _cut(value: int, drop: int) -> int:
+    return _round_off(value, drop, Rounding.DOWN)
 
 
 def _scaled(value: int, exponent: int) -> int:

@@ -286,11 +286,14 @@ def bound_declared(
         scales: Power of two by which each product is scaled.
 
     Raises:
-        InvalidArgument: The order is not declared or not sequential, or there is promotion.
+        InvalidArgument: The order is not declared or not sequential, there is promotion, or
+            chunks are not aligned in one step.
     """
     sequential = spec.tree in (None, "sequential", "split_k:1") and spec.promote_every is None
     if spec.width is None or spec.order is None or not sequential:
         raise InvalidArgument("the order is not sequential", remedy="use bound_free")
+    if spec.inside == "pairwise" or spec.lanes > 1 or spec.stage_bits is not None:
+        raise InvalidArgument("chunks add up in several steps", remedy="use the exact model")
     if spec.align_exponent == "block_scale":
         raise InvalidArgument("block scales set the exponents", remedy="use the exact model")
     weights = [1.0] * len(a) if scales is None else list(scales)
@@ -301,27 +304,17 @@ def bound_declared(
     walk = _Walk(spec, exact(c) if spec.addend != "separate" else Fraction(0))
     if spec.addend == "initial":
         walk.store(spec.significand_bits, _factor(spec.store_rounding))
-    for chunk in _chunks(terms, spec):
+    for chunk in spec.deal(terms):
         walk.chunk([term for term in chunk if term[0]])
     if spec.addend == "separate":
         walk.total += exact(c)
-        walk.store(FLOAT32.precision, 0.5)
+        walk.store(spec.range_format.precision, 0.5)
     return math.nextafter(float(walk.error), math.inf) if walk.error else 0.0
 
 
 def _field(value: float, fmt: Format) -> int:
     exponent = math.frexp(value)[1] - 1
     return max(exponent, fmt.emin) if fmt.is_float else exponent  # fixed point has no field
-
-
-def _chunks(
-    terms: list[tuple[Fraction, int]], spec: AccumulatorSpec
-) -> list[list[tuple[Fraction, int]]]:
-    width = spec.width or len(terms) or 1
-    if spec.order != "even_odd":
-        return [terms[i : i + width] for i in range(0, len(terms), width)]
-    pairs = [terms[i : i + 2 * width] for i in range(0, len(terms), 2 * width)]
-    return [half for pair in pairs for half in (pair[0::2], pair[1::2])]
 
 
 class _Walk:

@@ -156,6 +156,47 @@ def test_orders_trees_and_promotion():
     assert dot([16.0, 2.0, 16.0, 2.0], ones, 0.0, replace(one, significand_bits=4)) == 32
 
 
+def test_two_steps_cut_downwards():
+    """CDNA3: a sum of products meets C cut to 24 and 31 bits, both toward minus infinity."""
+    unit = replace(EXACT, width=8, align_bits=24, stage_bits=31)
+    ones = [1.0, 1.0]
+    assert dot([-(2.0**-26), 0.0], ones, 1.0, unit) == 1.0 - 2.0**-26 + 2.0**-26  # RNE, 31 bits
+    assert dot([1.0, 0.0], ones, -(2.0**-26), unit) == 1.0 - 2.0**-24  # C is cut to one step
+    assert dot([1.0, -(2.0**-26)], ones, 0.0, unit) == 1.0  # among products: toward zero
+    near = replace(unit, align_bits=4, stage_bits=4, significand_bits=24)
+    assert dot([1.0, -(2.0**-5)], ones, 0.0, near) == 1.0
+    assert dot([1.0, -(2.0**-5)], ones, 0.0, replace(near, lanes=2)) == 1.0 - 2.0**-4
+
+
+def test_pairs_and_interleaved_chunks():
+    pairs = replace(EXACT, width=4, inside="pairwise")
+    ones = [1.0] * 8
+    assert dot([2.0**24, 1.0, 1.0, 1.0], ones[:4], 0.0, pairs) == 2.0**24 + 2
+    assert (
+        dot([2.0**24, 1.0, 1.0, 1.0], ones[:4], 0.0, replace(pairs, inside="fused")) == 2.0**24 + 4
+    )
+    assert dot([2.0**-100], [2.0**-27], 0.0, replace(pairs, subnormals_out="flush")) == 0.0
+    dealt = replace(EXACT, width=4, order="interleaved")
+    assert dealt.deal(range(10)) == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9]]
+    # 1.5 joins 2**24 in one chunk: rounded up; 0.75 twice, in two: each rounded off.
+    assert dot([2.0**24, 0.0, 0.75, 0.0, 0.75, 0, 0, 0], ones, 0.0, dealt) == 2.0**24
+    assert dot([2.0**24, 0.0, 0.0, 0.0, 0.75, 0.75, 0, 0], ones, 0.0, dealt) == 2.0**24 + 2
+
+
+def test_ranges():
+    half = replace(EXACT, significand_bits=11, store_range="float16", addend="separate")
+    assert dot([2.0**15, 2.0**15], [1.0, 1.0], 0.0, half) == math.inf
+    assert dot([2.0**-25, 2.0**-25], [1.0, 1.0], 0.0, half) == 2.0**-24
+    assert dot([1.0], [1.0], 2.0**-11, half) == 1.0  # added in float16 too
+    wide = replace(EXACT, product_overflow="inf")
+    huge = [2.0**64, 2.0**64]
+    assert dot(huge, [2.0**64, -(2.0**63)], 0.0, wide) == math.inf
+    assert dot(huge, [2.0**64, -(2.0**63)], 0.0, EXACT) == 2.0**127
+    assert math.isnan(dot(huge, [2.0**64, -(2.0**64)], 0.0, wide))
+    with pytest.raises(InvalidArgument, match="align_bits as well"):
+        replace(EXACT, lanes=2)
+
+
 def test_subnormals():
     tiny = 2.0**-9
     assert dot([tiny], [448.0], a_fmt=E4M3, b_fmt=E4M3) == 0.875
@@ -212,7 +253,7 @@ def units(draw):
         align_rounding=draw(st.sampled_from(["rz", "rne", "rd"])),
         store_rounding=draw(st.sampled_from(["rz", "rne", "ru"])),
         width=draw(st.sampled_from([1, 2, 4, 0])),
-        order=draw(st.sampled_from(["contiguous", "even_odd"])),
+        order=draw(st.sampled_from(["contiguous", "even_odd", "interleaved"])),
         addend=draw(st.sampled_from(["in_chunk", "separate", "initial"])),
         subnormals_out=draw(st.sampled_from(["keep", "flush"])),
     )

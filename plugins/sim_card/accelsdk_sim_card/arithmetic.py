@@ -8,13 +8,14 @@ a defect does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from accelsdk.backend.info import Options
 from accelsdk.errors import NotFound
 from accelsdk.graph.graph import CORE, Node
 from accelsdk.kernels import api as kernels
-from accelsdk.kernels.kernel import Binder, Kernel
+from accelsdk.kernels.kernel import Binder, Kernel, operand_format
 from accelsdk_sim_card.defects import catalogue
 from accelsdk_sim_card.defects.defect import Defect
 from accelsdk_sim_card.engines import blocks, convert, half, integer, narrow, requantize
@@ -36,14 +37,23 @@ class Arithmetic:
     Attributes:
         preset: Accumulators of the matrix engine.
         defect: What is wrong with it, or None.
+        residue: What defects that have a memory keep, as long as the card lives.
     """
 
     preset: Preset
     defect: Defect | None = None
+    residue: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, target: Options, defect: str) -> Arithmetic:
+    def of(
+        cls, target: Options, defect: str, residue: dict[Any, Any] | None = None
+    ) -> Arithmetic:
         """Returns the arithmetic of a target's options, with the named defect (or ``""``).
+
+        Args:
+            target: Options of the target.
+            defect: Name of the defect, or ``""``.
+            residue: What earlier programs on the card left; None for nothing.
 
         Raises:
             NotFound: There is no such preset or defect.
@@ -53,7 +63,7 @@ class Arithmetic:
             raise NotFound(
                 f"no defect {defect!r}", remedy="defects: " + ", ".join(catalogue.BY_NAME)
             )
-        return cls(preset_of(target), found)
+        return cls(preset_of(target), found, {} if residue is None else residue)
 
     def bind(self, node: Node) -> Kernel:
         """Returns the function that computes a node on this card."""
@@ -67,9 +77,12 @@ class Arithmetic:
         """Returns the function of the node without the defect."""
         if node.domain == CORE:
             if node.op == "ScaledMatMul":
-                return narrow.bind(node, self.preset.narrow)
-            if self.preset.half is not None and half.concerns(node):
-                return half.bind(node, self.preset.half)
+                a, b = operand_format(node, 0), operand_format(node, 1)
+                return narrow.bind(node, self.preset.scaled(a.name, b.name))
+            if half.concerns(node):
+                spec = self.preset.sixteen(operand_format(node, 0).name)
+                if spec is not None:
+                    return half.bind(node, spec)
             if node.op in _OWN:
                 return _OWN[node.op](node)
         return kernels.bind(node)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from accelsdk.backend.datasheet import (
     CastSpec,
     ContractionKey,
@@ -14,9 +16,8 @@ from accelsdk.backend.datasheet import (
     ReduceSpec,
     RequantSpec,
 )
-from accelsdk.formats import MX_ELEMENTS
+from accelsdk.formats import E2M1, MX_ELEMENTS
 from accelsdk.numerics.accumulate import AccumulatorSpec
-from accelsdk_sim_card.engines import half
 from accelsdk_sim_card.engines.presets import Preset
 
 #: Products through the host's BLAS: float32 sums in an order that BLAS chooses.
@@ -47,8 +48,14 @@ def _contractions(preset: Preset) -> dict[ContractionKey, AccumulatorSpec]:
     for op in ("MatMul", "Conv", "ConvTranspose"):
         claims |= {(op, name, name, name): BLAS for name in _FLOATS}
         claims[op, "float64", "float64", "float64"] = _DOUBLE
-    if preset.half is not None:
-        claims |= {(op, name, name, name): preset.half for op in half.OPS for name in _HALVES}
+    if preset.fp4 is not None:
+        claims["ScaledMatMul", E2M1.name, E2M1.name, "*"] = preset.fp4
+    for name in _HALVES:
+        spec = preset.sixteen(name)
+        if spec is not None:
+            claims["MatMul", name, name, name] = spec
+            # A bias is added to the finished float32 sums.
+            claims["Conv", name, name, name] = replace(spec, addend="separate")
     return claims
 
 

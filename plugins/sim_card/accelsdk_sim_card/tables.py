@@ -17,7 +17,7 @@ from accelsdk.errors import NotFound
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_sim_card import faults, profile, settings
 from accelsdk_sim_card.defects import catalogue
-from accelsdk_sim_card.engines.presets import PRESETS
+from accelsdk_sim_card.engines.presets import PRESETS, Preset
 
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LISTED = 8  # a longer list of choices has a table of its own
@@ -62,21 +62,40 @@ def _number(value: object) -> str:
 
 def _presets() -> str:
     rows = (
-        (f"`{p.name}`", _spec(p.half), _spec(p.tf32), _spec(p.narrow), p.summary)
-        for p in PRESETS.values()
+        (f"`{p.name}`", _sixteen(p), _spec(p.tf32), _narrow(p), p.summary) for p in PRESETS.values()
     )
     head = ("preset", "float16, bfloat16", "TF32", "FP8, FP6, FP4, MXINT8", "unit")
     return _table(head, rows)
 
 
+def _sixteen(preset: Preset) -> str:
+    own = "" if preset.brain is None else f"; bfloat16: {_spec(preset.brain)}"
+    return _spec(preset.half) + own
+
+
+def _narrow(preset: Preset) -> str:
+    own = "" if preset.fp4 is None else f"; FP4: {_spec(preset.fp4)}"
+    return _spec(preset.narrow) + own
+
+
 def _spec(spec: AccumulatorSpec | None) -> str:
     if spec is None:
         return "float32 BLAS"
+    kept = "all" if spec.align_bits is None else spec.align_bits
     text = (
-        f"W {spec.width}, F {spec.align_bits}, align {spec.align_rounding.upper()}, "
+        f"W {spec.width}, F {kept}, align {spec.align_rounding.upper()}, "
         f"store {spec.significand_bits} bits {spec.store_rounding.upper()}"
     )
-    return text if spec.addend == "in_chunk" else f"{text}, addend {spec.addend}"
+    said = (
+        (spec.addend != "in_chunk", f"addend {spec.addend}"),
+        (spec.inside == "pairwise", "pairwise, each sum rounded"),
+        (spec.align_exponent == "block_scale", "aligned to block scales"),
+        (spec.stage_bits is not None, f"then {spec.stage_bits} bits against the running sum, RD"),
+        (spec.lanes > 1, "even and odd products apart"),
+        (spec.subnormals_in == "flush", "subnormals flushed"),
+        (spec.product_overflow == "inf", "products overflow"),
+    )
+    return ", ".join((text, *(words for true, words in said if true)))
 
 
 def _faults() -> str:

@@ -4,30 +4,35 @@ One fused step takes a chunk of products and the running sum, shifts all of them
 largest exponent, drops what falls below the kept fraction bits, adds, and stores the sum with
 a limited significand (Fasi, Higham, Mikaitis and Pranesh, PeerJ CS 7:e330, 2021). Each step is
 computed for all outputs at once in float64, where every intermediate is exact: an aligned
-term is an integer below 2**(F+2), and a chunk of them stays below 2**53.
+term is an integer below 2**(F+2), and a chunk of them stays below 2**53. Units that add in two
+steps, or in a tree of rounded pairs, are those of MMA-Sim (arXiv 2511.10909).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsdk.errors import Unimplemented
-from accelsdk.formats import Format
+from accelsdk.formats import FLOAT32, Format
 from accelsdk.numerics.accumulate import AccumulatorSpec
 
 #: Products that are formed at a time: their temporaries stay in the second-level cache.
 _TILE = 1 << 16
 #: Exponent of a zero product: never the largest.
 _NO_EXPONENT = -(1 << 13)
+#: Products that a unit with block scales sums exactly.
+_EXACT_GROUP = 16
 #: Fraction bits of one limb where nothing may be dropped.
 _LIMB = 44
 
 Doubles = NDArray[np.float64]
 Exponents = NDArray[np.int16]
+#: Positions of K that one chunk takes.
+Part = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,27 @@ class Operand:
     exponents: Exponents
 
     @classmethod
-    def of(cls, values: Doubles, fmt: Format, scale: NDArray[np.int16] | None = None) -> Operand:
+    def of(
+        cls,
+        values: Doubles,
+        fmt: Format,
+        scale: NDArray[np.int16] | None = None,
+        spec: AccumulatorSpec | None = None,
+    ) -> Operand:
         """Makes an operand of finite values.
 
         Args:
             values: Values of ``fmt``, exact in float64.
             fmt: Its smallest exponent is the field of a subnormal.
             scale: Exponent of the power of two that multiplies each value, or None.
+            spec: The unit that takes them in; None: one that looks at the fields of all.
         """
+        if spec is not None and spec.subnormals_in == "flush":
+            values = np.where(np.abs(values) < fmt.smallest_normal, 0.0, values)
+        if spec is not None and spec.align_exponent == "block_scale":
+            if scale is None:
+                return cls(values, np.zeros(values.shape, np.int16))
+            return cls(np.ldexp(values, scale), scale)
         exponents = np.frexp(values)[1].astype(np.int16)
         exponents -= 1
         if fmt.is_float:  # fixed-point numbers have no field but their leading digit
@@ -63,11 +81,12 @@ def check(spec: AccumulatorSpec) -> None:
         spec.width is not None
         and spec.order is not None
         and (spec.tree or "sequential") == "sequential"
-        and spec.align_exponent == "operand_fields"
+        and spec.align_exponent in ("operand_fields", "block_scale")
         and spec.input_precision == "native"
         and spec.algorithm == "direct"
         and spec.significand_bits <= 24
         and (spec.align_bits is None or spec.align_bits <= 40)
+        and (spec.stage_bits is None or spec.stage_bits <= 40)
         and (spec.align_bits is None or not spec.sticky)
     )
     if not plain:
@@ -95,6 +114,8 @@ def contract(
         return out
     finite = np.isfinite(a.values).all() and np.isfinite(b.values).all()
     left, right = (a, b) if finite else (_finite(a), _finite(b))
+    if spec.subnormals_in == "flush" and c is not None:
+        c = np.where(np.abs(c) < 2.0**spec.emin, np.float32(0), c)
     width = max(spec.width or length, 1)
     step = max(1, _TILE // max(1, min(width, length) * columns))
     for start in range(0, rows, step):
@@ -137,32 +158,62 @@ class _Unit:
     def run(self, width: int, c: Doubles | None) -> NDArray[np.float32]:
         spec = self._spec
         running = np.zeros(self._shape) if c is None or spec.addend == "separate" else c
+        fuse = {"fused": self._fuse, "pairwise": self._pairwise}[spec.inside]
+        if spec.stage_bits is not None or spec.lanes > 1:
+            fuse = self._staged
         if spec.addend == "initial" and c is not None:
             running = store(c, spec)
         outer = np.zeros(self._shape) if spec.promote_every else None
         length = self._a.shape[0]
         for start in range(0, max(length, 1), spec.promote_every or max(length, 1)):
             stop = min(start + (spec.promote_every or length), length)
-            for chunk in _chunks(start, stop, width, spec.order == "even_odd"):
-                running = self._fuse(chunk, running)
+            for chunk in _chunks(start, stop, width, spec.order):
+                infinite, before = self._infinite(chunk), running
+                running = fuse(chunk, running)
+                if infinite is not None:
+                    with np.errstate(invalid="ignore"):
+                        running = np.where(infinite == 0, running, before + infinite)
             if outer is not None:
                 with np.errstate(invalid="ignore"):
-                    outer = _round(outer + running, spec.promote_bits or 24, "rne")
+                    bits = spec.promote_bits or 24
+                    outer = _round(outer + running, bits, "rne", emin=spec.emin)
                 running = np.zeros(self._shape)
         total = running if outer is None else outer
         if spec.addend == "separate" and c is not None:
             total = total + c  # one rounding, to float32, below
+            if spec.range_format is not FLOAT32:
+                total = store(total, replace(spec, store_rounding="rne"))
         with np.errstate(over="ignore"):
             return total.astype(np.float32)
 
-    def _fuse(self, chunk: slice, running: Doubles) -> Doubles:
+    def _terms(self, chunk: Part) -> Doubles:
+        terms: Doubles = self._a[chunk] * self._b[chunk]
+        if self._spec.product_bits is not None:
+            bits = self._spec.product_bits
+            terms = _round(terms, bits, self._spec.store_rounding, emin=None)
+        if self._spec.align_exponent == "block_scale":  # groups are summed exactly
+            groups = range(0, len(terms), _EXACT_GROUP)
+            terms = np.stack([terms[i : i + _EXACT_GROUP].sum(axis=0) for i in groups])
+        return terms
+
+    def _infinite(self, chunk: Part) -> Doubles | None:
+        """The sum of the products beyond the range, or None if there is none."""
+        if self._spec.product_overflow == "wide":
+            return None
+        terms = self._terms(chunk)
+        over = np.abs(terms) >= 2.0 ** (self._spec.emax + 1)
+        if not over.any():
+            return None
+        with np.errstate(invalid="ignore"):
+            total: Doubles = np.where(over, np.copysign(np.inf, terms), 0.0).sum(axis=0)
+        return total
+
+    def _fuse(self, chunk: Part, running: Doubles) -> Doubles:
         """One step: align, add, store."""
         spec = self._spec
-        terms = self._a[chunk] * self._b[chunk]
-        if spec.product_bits is not None:
-            terms = _round(terms, spec.product_bits, spec.store_rounding, bounded=False)
+        terms = self._terms(chunk)
         exponent = (self._a_exponents[chunk] + self._b_exponents[chunk]).max(axis=0)
-        exponent = np.maximum(exponent.astype(np.int32), _exponent(running))
+        exponent = np.maximum(exponent.astype(np.int32), _exponent(running, spec.emin))
         np.maximum(exponent, spec.align_floor, out=exponent)
         if spec.align_bits is None:
             return store(_exact_sum(terms, running, exponent), spec)
@@ -176,12 +227,49 @@ class _Unit:
         total /= scale
         return store(total, spec)
 
+    def _staged(self, chunk: Part, running: Doubles) -> Doubles:
+        """The products first, in one lane or two; then their sum and the running sum."""
+        spec, kept = self._spec, self._spec.align_bits or 0
+        terms = self._terms(chunk)
+        exponents = (self._a_exponents[chunk] + self._b_exponents[chunk]).astype(np.int32)
+        found = []
+        for lane in range(min(spec.lanes, len(terms))):
+            top = np.maximum(exponents[lane :: spec.lanes].max(axis=0), spec.align_floor)
+            scale = np.ldexp(1.0, kept - top)
+            found.append((_ROUND[spec.align_rounding](terms[lane :: spec.lanes] * scale), top))
+        largest = np.max([top for _, top in found], axis=0)
+        total = sum(np.floor(np.ldexp(part.sum(axis=0), top - largest)) for part, top in found)
+        reach = np.maximum(largest, _exponent(running, spec.emin))
+        stage = kept if spec.stage_bits is None else spec.stage_bits
+        total = np.floor(np.ldexp(total, largest - reach + stage - kept))
+        total = np.ldexp(total, reach - stage)
+        with np.errstate(invalid="ignore"):
+            total += np.ldexp(np.floor(np.ldexp(running, kept - reach)), reach - kept)
+        return store(total, spec)
 
-def _chunks(start: int, stop: int, width: int, alternate: bool) -> Iterator[slice]:
-    """Yields the positions of each chunk; ``alternate``: even ones of a pair first, then odd."""
-    if not alternate:
+    def _pairwise(self, chunk: Part, running: Doubles) -> Doubles:
+        """A balanced tree of stored additions, and one more for the running sum."""
+        sums = store(self._terms(chunk), self._spec)
+        while len(sums) > 1:
+            even = len(sums) // 2 * 2
+            with np.errstate(invalid="ignore"):
+                joined = store(sums[0:even:2] + sums[1:even:2], self._spec)
+            sums = np.concatenate([joined, sums[even:]])
+        with np.errstate(invalid="ignore"):
+            return store(running + sums[0], self._spec)
+
+
+def _chunks(start: int, stop: int, width: int, order: str | None) -> Iterator[Part]:
+    """Yields the positions of each chunk; where two are dealt alternately, one after the other."""
+    if order == "contiguous":
         for first in range(start, stop, width):
             yield slice(first, min(first + width, stop))
+        return
+    if order == "interleaved":  # pairs of neighbours
+        for first in range(start, stop, 2 * width):
+            pair = np.arange(first, min(first + 2 * width, stop))
+            second = (pair - first) // 2 % 2 == 1
+            yield from (part for part in (pair[~second], pair[second]) if part.size)
         return
     for first in range(start, stop, 2 * width):
         last = min(first + 2 * width, stop)
@@ -193,35 +281,36 @@ def _chunks(start: int, stop: int, width: int, alternate: bool) -> Iterator[slic
 _ROUND = {"rz": np.trunc, "rne": np.rint, "rd": np.floor, "ru": np.ceil}
 
 
-def _exponent(running: Doubles) -> NDArray[np.int32]:
+def _exponent(running: Doubles, emin: int) -> NDArray[np.int32]:
     """Exponent field of a stored sum; that of zero is never the largest."""
-    exponent = np.maximum(np.frexp(running)[1] - 1, -126)
+    exponent = np.maximum(np.frexp(running)[1] - 1, emin)
     return np.where(running == 0, _NO_EXPONENT, exponent)
 
 
 def store(total: Doubles, spec: AccumulatorSpec) -> Doubles:
     """Returns sums as the accumulator keeps them, still in float64."""
     bits = spec.significand_bits
-    if bits == 24 and spec.store_rounding == "rne" and spec.overflow == "inf":
+    plain = spec.store_rounding == "rne" and spec.overflow == "inf"
+    if plain and bits == 24 and spec.range_format is FLOAT32:
         with np.errstate(over="ignore"):
             stored = total.astype(np.float32).astype(np.float64)
     else:
-        stored = _round(total, bits, spec.store_rounding)
-        limit = (2.0**bits - 1) * 2.0 ** (127 - bits + 1)
+        stored = _round(total, bits, spec.store_rounding, emin=spec.emin)
+        limit = (2.0**bits - 1) * 2.0 ** (spec.emax - bits + 1)
         if spec.overflow == "saturate":
             stored = np.clip(stored, -limit, limit)
         elif spec.overflow == "inf":
             stored = np.where(np.abs(stored) > limit, np.copysign(np.inf, stored), stored)
     if spec.subnormals_out == "flush":
-        stored = np.where(np.abs(stored) < 2.0**-126, 0.0, stored)
+        stored = np.where(np.abs(stored) < 2.0**spec.emin, 0.0, stored)
     return stored
 
 
-def _round(x: Doubles, bits: int, mode: str, *, bounded: bool = True) -> Doubles:
-    """Rounds to a significand of ``bits``; ``bounded``: with float32's smallest exponent."""
+def _round(x: Doubles, bits: int, mode: str, *, emin: int | None) -> Doubles:
+    """Rounds to a significand of ``bits``; ``emin``: smallest exponent, or None."""
     exponent = np.frexp(x)[1] - 1
-    if bounded:
-        exponent = np.maximum(exponent, -126)
+    if emin is not None:
+        exponent = np.maximum(exponent, emin)
     with np.errstate(invalid="ignore"):
         quantum = np.ldexp(1.0, exponent - bits + 1)
         rounded = _ROUND[mode](x / quantum) * quantum

@@ -84,7 +84,10 @@ def stacked(
         # All rows meet one right-hand side: one product of many rows.
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         scale = None if a_powers is None else a_powers.reshape(rows.shape)
-        left, right = Operand.of(rows, formats[0], scale), Operand.of(b, formats[1], b_powers)
+        left, right = (
+            Operand.of(rows, formats[0], scale, spec),
+            Operand.of(b, formats[1], b_powers, spec),
+        )
         return accumulator.contract(left, right, spec).reshape(*a.shape[:-1], b.shape[-1])
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     out = np.empty((*batch, a.shape[-2], b.shape[-1]), np.float32)
@@ -92,7 +95,9 @@ def stacked(
     if a_powers is not None and b_powers is not None:
         a_powers, b_powers = np.broadcast_to(a_powers, a.shape), np.broadcast_to(b_powers, b.shape)
     for index in np.ndindex(batch):
-        left = Operand.of(a[index], formats[0], None if a_powers is None else a_powers[index])
-        right = Operand.of(b[index], formats[1], None if b_powers is None else b_powers[index])
+        left_power = None if a_powers is None else a_powers[index]
+        right_power = None if b_powers is None else b_powers[index]
+        left = Operand.of(a[index], formats[0], left_power, spec)
+        right = Operand.of(b[index], formats[1], right_power, spec)
         out[index] = accumulator.contract(left, right, spec)
     return out
