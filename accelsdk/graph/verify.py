@@ -23,9 +23,9 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
 from accelsdk.errors import GraphError
-from accelsdk.graph.graph import CORE, ONNX, Graph, Node
+from accelsdk.graph.graph import ONNX, Graph, Node
 from accelsdk.graph.opdef import OpDef
-from accelsdk.graph.ops import TABLE, bounded, infer_row
+from accelsdk.graph.ops import bounded, infer_row, rows_with
 from accelsdk.graph.types import Value
 
 Level = Literal["core", "imported"]
@@ -53,8 +53,7 @@ def verify(
     Raises:
         GraphError: A rule is broken; names the rule and the node.
     """
-    rows: dict[tuple[str, str], OpDef] = {(CORE, row.name): row for row in TABLE.values()}
-    rows.update({(row.domain, row.name): row for row in composites})
+    rows = rows_with(composites)
     made = _check_sources(graph)
     seen: set[str] = set()
     sized_by_data: set[str] = set()

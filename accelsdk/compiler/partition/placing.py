@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from accelsdk.backend.ask import ask
 from accelsdk.backend.backend import Claim, Support, Verdict
@@ -27,8 +27,8 @@ from accelsdk.compiler.passes.no_ops import NO_OPS
 from accelsdk.errors import GraphError
 from accelsdk.graph.graph import Graph, Node
 from accelsdk.graph.opdef import OpDef
-from accelsdk.graph.ops import TABLE
-from accelsdk.graph.rewrite import apply, decompositions
+from accelsdk.graph.ops import rows_with
+from accelsdk.graph.rewrite import LoweringRule, apply, decompositions
 
 #: What a decomposition on trial is tidied with: nothing that reads weights.
 _TIDYING = (DEAD_CODE, NO_OPS)
@@ -96,9 +96,13 @@ class Placer:
         self, places: Sequence[Place], composites: Sequence[OpDef], passes: Sequence[Pass]
     ) -> None:
         self._places, self._composites, self._passes = places, composites, passes
-        self._rows = {(row.domain, row.name): row for row in (*TABLE.values(), *composites)}
-        self._rules = decompositions(self._rows.values())
+        self._rows = rows_with(composites)
         self._trials: dict[Hashable, _Trial] = {}
+
+    @cached_property
+    def _rules(self) -> tuple[LoweringRule, ...]:
+        """The decompositions, made once a composite has to be opened."""
+        return decompositions(self._rows.values())
 
     def place(self, graph: Graph) -> Placed:
         """Lowers a core graph for the places, and says where each node runs."""
