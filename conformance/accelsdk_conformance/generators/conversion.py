@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from accelsdk.backend.datasheet import CastSpec, QuantSpec
 from accelsdk.formats import (
+    BFLOAT16,
+    E8M0,
+    FLOAT16,
     FLOAT32,
     FLOAT64,
     INT32,
@@ -22,6 +25,7 @@ from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles import conversion as oracle
 from accelsdk_conformance.oracles.tensor import (
     F64,
+    Codes,
     Tensor,
     code_dtype,
     encode,
@@ -32,6 +36,7 @@ from accelsdk_conformance.problem import (
     Problem,
     always,
     expect_exact,
+    shrinkable,
 )
 
 
@@ -39,42 +44,70 @@ def cast(case: Case, context: Context) -> Problem:
     """Every code, every boundary and every tie of one conversion."""
     source, target = data.format_of(case, 0), data.format_of(case, 1)
     attributes: dict[str, Any] = {"to": target.name, **case.parameters}
-    tensor = _cast_data(source, target, data.rng(case, context))
+    shape = attributes.pop("shape", None)
+    given = _cast_data(source, target, data.rng(case, context))
+    if shape is not None:
+        count = int(np.prod(shape))
+        given = Tensor(source, np.resize(given.codes[2:], count).reshape(shape))
     spec = context.datasheet.cast(source.name, target.name)
     how = spec or CastSpec()
-    converted = oracle.cast(
-        tensor,
-        target,
-        saturate=bool(attributes.get("saturate", 1)),
-        scale_mode=str(attributes.get("round_mode", "up")),
-        rounding=Rounding(how.rounding),
-        overflow=how.overflow,
-        inf_to=how.inf_to,
-        via=by_name(how.via) if how.via else None,
-    )
-    claim = f"casts[{source}, {target}]" if spec else ""
-    expected = expect_exact(converted.tensor, free=converted.free, claim=claim)
-    return Problem(op="Cast", operands=(tensor,), attributes=attributes, oracle=always(expected))
+
+    def make(tensor: Tensor) -> Problem:
+        converted = oracle.cast(
+            tensor,
+            target,
+            saturate=bool(attributes.get("saturate", 1)),
+            scale_mode=str(attributes.get("round_mode", "up")),
+            rounding=Rounding(how.rounding),
+            overflow=how.overflow,
+            inf_to=how.inf_to,
+            via=by_name(how.via) if how.via else None,
+        )
+        claim = f"casts[{source}, {target}]" if spec else ""
+        expected = expect_exact(converted.tensor, free=converted.free, claim=claim)
+        return Problem(
+            op="Cast", operands=(tensor,), attributes=attributes, oracle=always(expected)
+        )
+
+    return shrinkable(make, (given,))
 
 
 def _cast_data(source: Format, target: Format, rng: np.random.Generator) -> Tensor:
-    tensor = data.samples(source, rng)
-    if source.bits <= 16 or not source.is_float:
-        return tensor
+    every = data.samples(source, rng).codes
+    if source.is_float:
+        every = np.concatenate([every, data.in_every_lane(data.specials(source), source).codes])
+    if source.bits == 16 and source.is_integer and target.bits > 8 and not target.is_float:
+        every = every[::13]
+    parts = [every, every[:3]]  # an odd number of sub-byte codes
+    if source.is_float and source.bits > 16:
+        parts += [encode(part, source).codes for part in _turning(source, target)]
+    if source.bits > 16 and source.is_integer and target.is_float:
+        parts.append(_whole_ties(source, target))
+    codes = np.concatenate(parts)
+    if source.is_integer and target.kind is Kind.SCALE:
+        codes = codes[np.abs(Tensor(source, codes).values) < 2.0**53]
+    return Tensor(source, codes)
+
+
+def _turning(source: Format, target: Format) -> list[F64]:
+    """Returns float values at which the result turns over: ties, their neighbours, limits."""
     parts: list[F64] = []
     if target.is_float and target.bits <= 16:
         parts += [data.boundaries(target, source), data.ties(target, source)]
     if source == FLOAT64:
-        parts += [_float64_ties(target)]
+        parts += [_float64_ties(target), _float64_edges(target)]
     if target.kind is Kind.SCALE:
         powers = np.ldexp(1.0, np.arange(-149, 128))
         parts += [data.with_neighbours(encode(powers * m, source).values, source) for m in (1, 1.5)]
+    if target.kind is Kind.FIXED:
+        halves = np.arange(1, 300) / 2 * target.smallest_subnormal
+        parts += [data.both_signs(data.with_neighbours(halves, source))]
     if target.is_integer:
         halves = np.arange(-300, 301) / 2
-        limits = np.array([target.min, target.max])
-        parts += [halves, encode(limits, source).values]
-    codes = [encode(part, source).codes for part in parts]
-    return Tensor(source, np.concatenate([tensor.codes, *codes]))
+        limits = np.array([target.min, target.max, 2.0 * target.max])
+        near = data.with_neighbours(encode(np.abs(limits), source).values, source)
+        parts += [halves, data.both_signs(near)]
+    return parts
 
 
 def _float64_ties(target: Format) -> F64:
@@ -86,19 +119,46 @@ def _float64_ties(target: Format) -> F64:
     return data.both_signs(np.concatenate([odd + 2.0**-40, odd - 2.0**-40, odd]))
 
 
+def _float64_edges(target: Format) -> F64:
+    """The ends of float32: where it overflows, and midpoints among its subnormal numbers."""
+    if target != FLOAT32:
+        return np.array([0.0])
+    half = 2.0 ** (target.emax - target.mantissa_bits - 1)
+    ends = np.array([target.max, target.max + half, 2 * target.max])
+    small = np.arange(0.5, 20.0) * target.smallest_subnormal
+    centre = np.concatenate([ends, small])
+    return data.both_signs(np.concatenate([np.nextafter(centre, end) for end in (0.0, np.inf)]))
+
+
+def _whole_ties(source: Format, target: Format) -> Codes:
+    """Integers halfway between two numbers of the target, and one beside them."""
+    p, top = target.precision, source.bits - source.is_signed
+    found = [
+        ((1 << p) + step << shift) + near
+        for step in (1, 3, (1 << p) - 1)
+        for shift in range(top - p - 1)
+        for near in (-1, 0, 1)
+    ]
+    signed = [*found, *(-value for value in found)] if source.is_signed else found
+    mask = (1 << source.bits) - 1
+    return np.array([value & mask for value in signed], np.uint64).astype(code_dtype(source))
+
+
 # -- affine -----------------------------------------------------------------------------------
 
 
 def quantize(case: Case, context: Context) -> Problem:
     """Ties, limits and noise under one granularity: tensor, channel, block or short tail."""
-    target = data.format_of(case, 0)
+    target = data.format_of(case, -1)
+    source = data.format_of(case, 0) if len(case.formats) > 1 else FLOAT32
     mode = str(case.parameters["scales"])
     rng = data.rng(case, context)
-    shape, axis, block = _GRANULARITY[mode]
-    scale, wide = _scales(mode, shape, axis, block, rng)
+    layout = _GRANULARITY[mode]
+    shape, axis, block = layout
+    scale, wide = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(target, scale.shape, rng)
-    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), mode, shape)
-    x = _quantize_data(shape, wide, target, rng)
+    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), layout)
+    x = _quantize_data(shape, wide, target, source, rng)
     spec = context.datasheet.quantize
     how = spec or QuantSpec()
     saturate = bool(case.parameters.get("saturate", 1))
@@ -111,6 +171,7 @@ def quantize(case: Case, context: Context) -> Problem:
         scaling=how.scaling,
         zero_point_is=how.zero_point,
         rounding=Rounding(how.rounding),
+        work=scale.format if scale.format in (FLOAT16, BFLOAT16) else FLOAT32,
     )
     attributes: dict[str, Any] = {
         "to": target.name,
@@ -124,35 +185,51 @@ def quantize(case: Case, context: Context) -> Problem:
     )
 
 
-#: Shape of the tensor, axis and block size of each granularity.
-_GRANULARITY: dict[str, tuple[tuple[int, ...], int, int]] = {
-    "tensor": ((8, 512), 1, 0),
-    "power2": ((8, 512), 1, 0),
-    "symmetric": ((8, 512), 1, 0),
+#: Shape of a tensor, axis and block size of its scales.
+Layout = tuple[tuple[int, ...], int, int]
+_GRANULARITY: dict[str, Layout] = {
+    "tensor": ((8, 515), 1, 0),
+    "power2": ((8, 515), 1, 0),
+    "symmetric": ((8, 515), 1, 0),
     "channel0": ((7, 200), 0, 0),
     "channel1": ((3, 37, 19), 1, 0),
+    "channel_last": ((5, 3, 41), -1, 0),
     "block16": ((5, 128), 1, 16),
     "block_tail": ((5, 150), 1, 32),
     "block_axis0": ((70, 6), 0, 32),
+    "block_middle": ((3, 21, 7), -2, 5),
+    "vector": ((77,), 0, 0),
+    "rank0": ((), 0, 0),
+    "empty": ((3, 0), 0, 0),
 }
 
 
-def _scales(
-    mode: str, shape: tuple[int, ...], axis: int, block: int, rng: np.random.Generator
-) -> tuple[Tensor, F64]:
+def _scales(case: Case, layout: Layout, rng: np.random.Generator) -> tuple[Tensor, F64]:
     """Returns the scale operand, and the same spread over the shape of the data."""
-    if mode in ("tensor", "power2", "symmetric"):
-        scale = data.scalar(0.25 if mode == "power2" else float(np.float32(0.0764)))
-        return scale, np.broadcast_to(scale.values, shape)
-    extents = [shape[axis]]
+    fmt = by_name(str(case.parameters.get("scale", "float32")))
+    mode = str(case.parameters["scales"])
+    shape, axis, block = layout
+    extents: tuple[int, ...] = ()
     if block:
-        extents = [*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :]]
-    scale = encode(np.exp2(rng.uniform(-6, 3, extents)), FLOAT32)
-    return scale, _spread(scale.values, mode, shape)
+        at = axis % len(shape)
+        extents = (*shape[:at], -(-shape[at] // block), *shape[at + 1 :])
+    elif mode.startswith("channel"):
+        extents = (shape[axis],)
+    values = np.exp2(rng.uniform(-6, 3, extents))
+    if not extents:
+        values = np.array(0.25 if mode == "power2" else float(np.float32(0.0764)))
+    if fmt == E8M0:
+        values = np.exp2(np.rint(np.log2(values)))
+    scale = encode(values, fmt) if fmt.is_float else _as_scales(values)
+    return scale, _spread(scale.values, layout)
 
 
-def _spread(values: NDArray[Any], mode: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    _, axis, block = _GRANULARITY[mode]
+def _as_scales(values: F64) -> Tensor:
+    return Tensor(E8M0, (np.log2(values) + 127).astype(np.uint8))
+
+
+def _spread(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    shape, axis, block = layout
     if values.ndim == 0:
         return np.broadcast_to(values, shape)
     if block:
@@ -162,18 +239,20 @@ def _spread(values: NDArray[Any], mode: str, shape: tuple[int, ...]) -> NDArray[
     return np.broadcast_to(values.reshape(extents), shape)
 
 
-def _zero_points(target: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor | None:
+def _zero_points(target: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     if not target.is_integer:
-        return None
+        return Tensor(target, np.zeros(shape, code_dtype(target)))
+    if target.bits > 16:
+        return from_integers(np.zeros(shape), target)
     low = -(1 << (target.bits - 1)) if target.is_signed else 0
     odd = rng.integers(low // 2, (low + (1 << target.bits)) // 2, shape) * 2 + 1
     return from_integers(odd.clip(low, low + (1 << target.bits) - 1), target)
 
 
 def _quantize_data(
-    shape: tuple[int, ...], scale: F64, target: Format, rng: np.random.Generator
+    shape: tuple[int, ...], scale: F64, target: Format, source: Format, rng: np.random.Generator
 ) -> Tensor:
-    """Half steps exactly and just beside, values beyond both ends, infinities, zeros."""
+    """Half steps exactly and just beside, values beyond both ends, infinities, NaN, zeros."""
     count = int(np.prod(shape))
     span = target.max if target.is_float else float(1 << target.bits)
     steps = rng.integers(-2 * int(span), 2 * int(span), count) / 2
@@ -182,29 +261,45 @@ def _quantize_data(
     if target.is_float:
         steps = np.where(pick < 5, rng.choice(data.boundaries(target, FLOAT32), count), steps)
     x = oracle.float32(steps.reshape(shape) * scale)
+    if not source.is_float:  # the int32 of an accumulator
+        return from_integers(np.clip(np.rint(x), -(2.0**24), 2.0**24), source)
     near = pick.reshape(shape)
     x = np.where(near == 1, np.nextafter(x.astype(np.float32), np.float32(np.inf)), x)
     x = np.where(near == 2, np.nextafter(x.astype(np.float32), np.float32(-np.inf)), x)
-    x.flat[:6] = [np.inf, -np.inf, 0.0, -0.0, 3e38, -3e38]
-    return encode(x, FLOAT32)
+    edges = [np.inf, -np.inf, 0.0, -0.0, 3e38, -3e38, np.nan]
+    if x.size > 2 * len(edges):
+        x.flat[: len(edges)] = edges
+        x.flat[-len(edges) :] = edges[::-1]
+    return encode(x, source)
 
 
 def dequantize(case: Case, context: Context) -> Problem:
     """Every code under one granularity."""
     source = data.format_of(case, 0)
+    target = data.format_of(case, 1) if len(case.formats) > 1 else FLOAT32
     mode = str(case.parameters["scales"])
     rng = data.rng(case, context)
-    shape, axis, block = _GRANULARITY[mode]
-    scale, wide = _scales(mode, shape, axis, block, rng)
+    layout = _GRANULARITY[mode]
+    shape, axis, block = layout
+    scale, wide = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(source, scale.shape, rng)
-    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), mode, shape)
-    codes = (np.arange(np.prod(shape)) % (1 << source.bits)).reshape(shape)
-    q = Tensor(source, codes.astype(code_dtype(source)))
-    attributes: dict[str, Any] = {"axis": axis, "block_size": block, "to": "float32"}
-    expected = expect_exact(oracle.dequantize(q, wide, points, FLOAT32), signed_zero=False)
+    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), layout)
+    q = _quantised(source, shape, rng)
+    attributes: dict[str, Any] = {"axis": axis, "block_size": block, "to": target.name}
+    expected = expect_exact(oracle.dequantize(q, wide, points, target), signed_zero=False)
     return Problem(
         op="Dequantize", operands=(q, scale, zero), attributes=attributes, oracle=always(expected)
     )
+
+
+def _quantised(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    """Returns codes: all of them as far as they go, each beside many others."""
+    count = int(np.prod(shape))
+    if fmt.bits > 16:  # what float32 holds: ONNX does not say how more is rounded
+        return from_integers(rng.integers(-(2**24), 2**24, shape), fmt)
+    every = rng.permutation(1 << fmt.bits)
+    turns = [rng.permutation(every) for _ in range(count // len(every) + 1)]
+    return Tensor(fmt, np.concatenate(turns)[:count].astype(code_dtype(fmt)).reshape(shape))
 
 
 # -- requantise -------------------------------------------------------------------------------
@@ -219,8 +314,13 @@ def requantize(case: Case, context: Context) -> Problem:
     channels = 16 if how == "channel" else 1
     multiplier, real, shift = _multipliers(arithmetic, how, channels, rng)
     acc = _accumulators(arithmetic, how, channels, rng)
-    zero_value = np.int64(3 if target.is_signed else 129)
-    zero = from_integers(np.array(zero_value), target)
+    zero_value: NDArray[np.int64] = np.array(3 if target.is_signed else 129)
+    zero: Tensor | None = from_integers(zero_value, target)
+    if case.parameters.get("zero") == "none":
+        zero, zero_value = None, np.array(0)
+    elif case.parameters.get("zero") == "channel":
+        every = rng.integers(-20, 20, channels) if target.is_signed else np.arange(channels) * 17
+        zero, zero_value = from_integers(every, target), every
     relu = bool(case.parameters.get("relu", 0))
     bias = None
     if case.parameters.get("bias", 0):
@@ -229,15 +329,19 @@ def requantize(case: Case, context: Context) -> Problem:
         acc.integers,
         real,
         shift.integers if shift else None,
-        np.array(zero_value),
+        zero_value,
         target,
         bias=bias.integers if bias else None,
         arithmetic=arithmetic,
         relu=relu,
     )
+    tensors = [acc, got.tensor, got.other]
+    axis = int(case.parameters.get("axis", -1))
+    if axis == 0:  # channels lie along the last axis so far
+        tensors = [Tensor(t.format, np.ascontiguousarray(t.codes.T)) for t in tensors]
     expected = expect_exact(
-        got.tensor,
-        others=(got.other.codes,),
+        tensors[1],
+        others=(tensors[2].codes,),
         claim="requantize" if context.datasheet.requantize else "",
     )
     parts: list[Tensor | None] = [multiplier, shift, bias]
@@ -246,12 +350,12 @@ def requantize(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {
         "to": target.name,
         "arithmetic": arithmetic,
-        "axis": -1,
+        "axis": axis,
         "relu": int(relu),
     }
     return Problem(
         op="Requantize",
-        operands=(acc, parts[0], parts[1], zero, parts[2]),
+        operands=(tensors[0], parts[0], parts[1], zero, parts[2]),
         attributes=attributes,
         oracle=always(expected),
     )

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsdk.errors import InvalidArgument
-from accelsdk.formats import E4M3, E8M0, Format, Kind
+from accelsdk.formats import E4M3, E8M0, FLOAT32, Format, Kind
 from accelsdk.numerics.rounding import Overflow, Rounding
+from accelsdk_conformance.oracles.doubled import two_sum
 from accelsdk_conformance.oracles.tensor import (
     F64,
     Mask,
@@ -76,6 +77,8 @@ def cast(
         via: Declared intermediate format (double rounding).
     """
     none = np.zeros(source.shape, bool)
+    if source.format == target:
+        return Converted(source, none)
     if source.format.is_integer and target.is_integer:
         return Converted(from_integers(source.integers, target), none)
     values = source.values
@@ -100,11 +103,11 @@ def cast(
 
 def _to_wide(source: Tensor, values: F64, target: Format) -> Tensor:
     if source.format.is_integer and source.format.bits == 64:
-        exact = source.integers
-        high = exact.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            low = (exact - high.astype(np.int64)).astype(np.float64)
-        return encode(high, target, low=low)
+        # Two halves of 32 bits are exact, and so is their sum as a double-double.
+        upper = source.codes.view(np.int64 if source.format.is_signed else np.uint64) >> 32
+        lower = (source.codes & np.uint64(0xFFFFFFFF)).astype(np.float64)
+        exact = two_sum(upper.astype(np.float64) * 2.0**32, lower)
+        return encode(exact.high, target, low=exact.low)
     return encode(values, target)
 
 
@@ -115,6 +118,7 @@ def _to_integer(values: F64, target: Format) -> Converted:
     with np.errstate(invalid="ignore"):
         whole = np.trunc(values)
         fits = (whole >= low) & (whole < high)
+        whole = np.where(whole >= 2.0**63, whole - 2.0**64, whole)  # the same 64 bits
     return Converted(from_integers(np.where(fits, whole, 0.0), target), ~fits)
 
 
@@ -143,11 +147,18 @@ def quantize(
     scaling: str = "divide",
     zero_point_is: str = "after",
     rounding: Rounding = Rounding.NEAREST_EVEN,
+    work: Format = FLOAT32,
 ) -> Converted:
-    """Quantises float32 values; scale and zero point already have the shape of ``x``."""
+    """Quantises values; scale and zero point already have the shape of ``x``.
+
+    The quotient is rounded to ``work``: the format of the scale, float32 for E8M0 scales (ONNX
+    QuantizeLinear-23). Two float64 roundings of it are as good as one: 53 > 2 * 24 + 1 bits.
+    """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if scaling == "divide":
-            steps = float32(x / scale)
+        if work != FLOAT32:
+            steps = encode(encode(x, work).values / scale, work).values
+        elif scaling == "divide":
+            steps = float32(float32(x) / scale)
         else:
             inverse = float32(1.0 / scale)
             exact = x * inverse

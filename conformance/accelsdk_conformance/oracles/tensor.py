@@ -76,7 +76,7 @@ def decode(codes: Codes, fmt: Format) -> F64:
     """Returns the values of codes as float64."""
     codes = np.asarray(codes, dtype=code_dtype(fmt), order="C")
     if fmt.bits <= 8:
-        return decode_table(fmt)[codes]
+        return np.asarray(decode_table(fmt)[codes])
     with np.errstate(invalid="ignore"):  # signalling NaN patterns are legal test data
         match fmt.name:
             case "float16":
@@ -89,6 +89,8 @@ def decode(codes: Codes, fmt: Format) -> F64:
                 return codes.view(np.float32).astype(np.float64)
             case "float64":
                 return codes.view(np.float64).copy()
+            case "uint64":
+                return codes.astype(np.float64)
     return decode_integers(codes, fmt).astype(np.float64)
 
 
@@ -244,7 +246,8 @@ def to_odd(x: F64, low: F64) -> F64:
 
 
 def _encode_integer(x: F64, fmt: Format, mode: Rounding) -> Tensor:
-    scaled = x * float(1 << fmt.mantissa_bits)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = x * float(1 << fmt.mantissa_bits)
     steps = round_whole(scaled, mode)
     low = -(1 << (fmt.bits - 1)) if fmt.is_signed else 0
     high = low + (1 << fmt.bits) - 1
