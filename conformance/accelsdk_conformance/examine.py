@@ -18,6 +18,7 @@ from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import (
     BelowProfile,
     Context,
+    Diagnosis,
     Expected,
     NotApplicable,
     Problem,
@@ -99,18 +100,31 @@ def verdict(
         if not one.passed and one.demanded is not None:
             failures += _failures(index, problem, out, one.demanded)
     broken = [want for one, want in zip(judgements, expected, strict=True) if not one.passed]
+    found = _diagnosed(judgements, outputs, expected)
     return Result(
         id=case.id,
         status=Status.PASSED if passed else Status.FAILED,
         tier=max(tiers, key=_ORDER.index) if passed and tiers else "",
-        reason="" if passed else _reason(judgements, outputs, expected),
-        claim=next((want.claim for want in broken or expected if want.claim), ""),
+        reason="; ".join(
+            part for part in (_reason(judgements, outputs, expected), found.reason) if part
+        ),
+        claim=found.claim or next((want.claim for want in broken or expected if want.claim), ""),
         elements=sum(math.prod(out.shape) for out in outputs),
         wrong=sum(int(one.demanded.wrong.sum()) for one in judgements if one.demanded is not None),
         ratio=max((_worst(one) for one in judgements), default=0.0),
         digest=_digest(outputs),
         failures=tuple(failures[:_SHOWN]),
     )
+
+
+def _diagnosed(
+    judgements: Sequence[Judgement], outputs: Sequence[Tensor], expected: Sequence[Expected]
+) -> Diagnosis:
+    """Asks the first output that missed its tier which field of the declaration is false."""
+    for one, out, want in zip(judgements, outputs, expected, strict=True):
+        if not one.passed and one.demanded is not None and want.diagnose is not None:
+            return want.diagnose(out)
+    return Diagnosis("", "")
 
 
 def _worst(judgement: Judgement) -> float:

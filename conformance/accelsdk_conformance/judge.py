@@ -41,7 +41,8 @@ class Judgement:
     """The verdict on one output.
 
     Attributes:
-        passed: Whether the demanded tier was reached.
+        passed: Whether the output satisfies the demanded tier. Bits that happen to be the
+            correctly rounded ones do not satisfy a claim of other bits.
         tier: The strictest tier reached, or None.
         demanded: The comparison that decides.
         problem: What is wrong with the output as a whole, or empty.
@@ -79,7 +80,8 @@ def judge(actual: Tensor, expected: Expected) -> Judgement:
         if tier is expected.required:
             demanded = compared
             break
-    return Judgement(reached is not None, reached, demanded)
+    passed = demanded is not None and not demanded.wrong.any()
+    return Judgement(passed, reached if passed else None, demanded)
 
 
 def compare(actual: Tensor, acceptance: Acceptance) -> Comparison:
@@ -102,7 +104,7 @@ def _compare_exact(actual: Tensor, accept: Exact) -> Comparison:
         right = np.where(accept.nan, np.isnan(values), right & ~np.isnan(values))
     if accept.free is not None:
         right = right | accept.free
-    expected = Tensor(actual.format, accept.codes).values.copy()
+    expected = np.array(Tensor(actual.format, accept.codes).values)  # of rank 0, too
     if accept.nan is not None and actual.format.has_nan:
         expected[accept.nan] = np.nan
     return Comparison(~right, np.where(right, 0.0, np.inf), expected, np.zeros(actual.shape))
@@ -128,7 +130,7 @@ def _compare_within(actual: Tensor, accept: Within) -> Comparison:
         right |= accept.also_zero & (values == 0)
     if accept.overflow is not None:
         right |= accept.overflow & ~np.isfinite(values)
-    expected = accept.value.high.copy()
+    expected = np.array(accept.value.high)
     for where, rule, shown in (
         (accept.nan, np.isnan(values), np.nan),
         (accept.positive, values == np.inf, np.inf),

@@ -83,6 +83,21 @@ class Within:
 Acceptance = Exact | Within
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a failure says of the declaration.
+
+    Attributes:
+        claim: The entry of the datasheet with the field that is false, as far as it is known.
+        reason: Why, in words; may be empty.
+        fields: Every field whose change alone would explain the outputs.
+    """
+
+    claim: str
+    reason: str
+    fields: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Expected:
     """What one output must be.
@@ -93,6 +108,7 @@ class Expected:
         tiers: Acceptances, strictest first.
         required: The tier that the declaration demands; looser ones are for information.
         claim: The datasheet's field that a failure refutes, or empty.
+        diagnose: Asked of outputs that miss the tier: which field of the claim is false.
     """
 
     format: Format
@@ -100,6 +116,7 @@ class Expected:
     tiers: tuple[tuple[Tier, Acceptance], ...]
     required: Tier
     claim: str = ""
+    diagnose: Callable[[Tensor], Diagnosis] | None = None
 
 
 #: Judges outputs that depend on each other (MX scales and elements): returns, from the
@@ -157,6 +174,7 @@ class Problem:
         outputs: How many results the node has.
         oracle: What the outputs must be, given what they are.
         constants: Indices of operands that are constants of the graph instead of inputs.
+        runs: How often the program runs before its last outputs are judged.
         explain: Which operand elements meet in an output element, in words.
         remake: How to make it again of smaller operands; None if a failure cannot be shrunk.
     """
@@ -167,6 +185,7 @@ class Problem:
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: _EMPTY)
     outputs: int = 1
     constants: frozenset[int] = frozenset()
+    runs: int = 1
     explain: Callable[[tuple[int, ...]], str] | None = None
     remake: Remake | None = None
 

@@ -8,31 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import E8M0, FLOAT32, FLOAT64, INT32, Format, by_name
+from accelsdk.formats import E8M0, FLOAT32, INT32, Format, by_name
 from accelsdk.graph.graph import Attribute
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_conformance.case import Case, Profile
-from accelsdk_conformance.oracles import accumulator
-from accelsdk_conformance.oracles.bounds import any_order, declared_bound, exact_domain
-from accelsdk_conformance.oracles.contraction import (
-    Accumulator,
-    Contraction,
-    any_order_bound,
-    contract,
-)
-from accelsdk_conformance.oracles.doubled import Doubled, scale
+from accelsdk_conformance.generators.tiers import Verdict, weakest
+from accelsdk_conformance.oracles.bounds import exact_domain
+from accelsdk_conformance.oracles.contraction import Contraction, contract
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import (
-    Acceptance,
     Axis,
     BelowProfile,
     Context,
-    Exact,
-    Expected,
     Problem,
     Remake,
-    Tier,
-    Within,
     always,
     expect_exact,
 )
@@ -107,27 +96,10 @@ def domain_bits(case: Case, spec: AccumulatorSpec | None) -> int:
 
 def problem(case: Case, context: Context, product: Product) -> Problem:
     """Returns the problem of one product of floats, judged at every tier."""
-    a, b = product.a, product.b
-    spec = specification(case, context, a.format, b.format)
-    block = int(case.parameters.get("block_size", 0))
-    exponents = _exponents(product, block)
-    sums = contract(
-        a.values, b.values, a.format, b.format, a_exponent=exponents[0], b_exponent=exponents[1]
-    )
+    verdict = judged(case, context, product)
     if product.exact:
-        _assert_exact(case, product, sums)
-    out = output_format(case, a.format)
-    factors = _factors(product, block)
-    tiers = _tiers(product, sums, spec, out, factors, exponents, block)
-    required = Tier.T3
-    if product.exact:
-        required = Tier.T0
-    elif spec is not None:
-        simulated = any(tier is Tier.T1 for tier, _ in tiers)
-        required = Tier.T1 if simulated and spec.guarantee == "bit_exact" else Tier.T2
-    claim = f"contractions[{case.op}, {a.format}, {b.format}, {out}]" if spec else ""
-    expected = Expected(out, sums.value.high.shape, tiers, required, claim)
-    operands, attributes = _node(case, product, block, out)
+        assert_exact(case, verdict)
+    operands, attributes = _node(case, product, verdict.block, verdict.out)
 
     def again(given: tuple[Tensor | None, ...]) -> Problem:
         return problem(case, context, _replaced(product, given))
@@ -136,10 +108,59 @@ def problem(case: Case, context: Context, product: Product) -> Problem:
         op=case.op,
         operands=operands,
         attributes=attributes,
-        oracle=always(expected),
-        explain=explainer(a, b),
-        remake=Remake(again, _axes(operands, block)),
+        oracle=always(verdict.expected()),
+        explain=explainer(product.a, product.b),
+        remake=Remake(again, _axes(operands, verdict.block)),
     )
+
+
+def judged(case: Case, context: Context, product: Product, addend: F64 | None = None) -> Verdict:
+    """Returns what a product is held to.
+
+    Args:
+        case: Says op, profile and block size.
+        context: Holds the declaration.
+        product: The operands.
+        addend: What is added to the sums [M, N], or None.
+    """
+    a, b = product.a, product.b
+    spec = specification(case, context, a.format, b.format)
+    out = output_format(case, a.format)
+    block = int(case.parameters.get("block_size", 0))
+    exponents = _exponents(product, block)
+
+    def summed(left: F64, right: F64, c: F64 | None) -> Contraction:
+        return contract(
+            left,
+            right,
+            a.format,
+            b.format,
+            a_exponent=exponents[0],
+            b_exponent=exponents[1],
+            addend=c,
+        )
+
+    raw = sums = summed(a.values, b.values, addend)
+    if spec is not None and spec.subnormals_in == "flush":
+        kept = None if addend is None else np.where(np.abs(addend) < 2.0**spec.emin, 0.0, addend)
+        sums = summed(_without_subnormals(a), _without_subnormals(b), kept)
+    return Verdict(
+        sums=sums,
+        spec=spec,
+        name=f"contractions[{case.op}, {a.format}, {b.format}, {out}]",
+        out=out,
+        floor=floor_bits(case),
+        scales=tuple(_factors(product, block)),
+        block=block,
+        nan=_scale_nan(product, block),
+        raw=raw.factors,
+    )
+
+
+def _without_subnormals(x: Tensor) -> F64:
+    if not x.format.is_float:
+        return x.values
+    return np.where(np.abs(x.values) < x.format.smallest_normal, 0.0, x.values)
 
 
 def _replaced(product: Product, operands: tuple[Tensor | None, ...]) -> Product:
@@ -210,88 +231,11 @@ def _factors(product: Product, block: int) -> list[F64]:
     return [tensor.values for tensor in given if tensor is not None]
 
 
-def _assert_exact(case: Case, product: Product, sums: Contraction) -> None:
-    """A generator that promises an exact domain is held to it, for the profile's floor."""
-    bits = int(case.parameters.get("bits", floor_bits(case)))
-    weakest = AccumulatorSpec(significand_bits=bits, align_bits=bits - 1)
-    if product.a.shape[1] > 1 and not exact_domain(sums, weakest).all():
+def assert_exact(case: Case, verdict: Verdict) -> None:
+    """Holds a generator that promises an exact domain to it, for the profile's floor."""
+    bits = int(case.parameters.get("bits", verdict.floor))
+    if verdict.sums.factors.depth > 1 and not exact_domain(verdict.sums, weakest(bits)).all():
         raise ArithmeticError(f"{case.id}: the data are not in the exact domain of {bits} bits")
-
-
-def accumulator_of(spec: AccumulatorSpec | None, out: Format, a: Format, b: Format) -> Accumulator:
-    """Returns the fields that bounds depend on; unclaimed means IEEE float32, in any order."""
-    if spec is None:
-        wide = out == FLOAT64
-        bits, emin = (53, -1022) if wide else (24, -126)
-        return Accumulator(significand_bits=bits, nearest_store=False, emin=emin)
-    return any_order(spec)
-
-
-def _tiers(
-    product: Product,
-    sums: Contraction,
-    spec: AccumulatorSpec | None,
-    out: Format,
-    factors: list[F64],
-    exponents: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-    block: int,
-) -> tuple[tuple[Tier, Acceptance], ...]:
-    k = product.a.shape[1]
-    nan, positive, negative = sums.nan, sums.positive, sums.negative
-    scale_nan = _scale_nan(product, block)
-    if scale_nan is not None:
-        nan, positive, negative = nan | scale_nan, positive & ~scale_nan, negative & ~scale_nan
-    found: list[tuple[Tier, Acceptance]] = []
-    # Beyond the largest result, finite values within the bound, Inf and NaN are all legal.
-    overflow = sums.magnitude * _size(factors) * (1 + 2.0**-10) >= out.max
-
-    def exact(value: Doubled) -> Exact:
-        tensor = encode(value.high, out, low=value.low)
-        infinity = encode(np.full(tensor.shape, np.inf), out).codes
-        sign = (infinity.astype(np.uint64) | np.uint64(1 << (out.bits - 1))).astype(infinity.dtype)
-        codes = np.where(positive, infinity, np.where(negative, sign, tensor.codes))
-        codes = np.where(nan, encode(np.array(np.nan), out).codes, codes)
-        return Exact(codes, nan, overflow & ~nan, signed_zero=False)
-
-    if product.exact:
-        found.append((Tier.T0, exact(_scaled_once(sums.value, factors))))
-    fields = accumulator_of(spec, out, product.a.format, product.b.format)
-    if spec is not None and not product.exact:
-        modelled = accumulator.simulate(sums.factors, spec, block)
-        if modelled is not None:
-            found.append(
-                (Tier.T1, exact(_scaled_once(Doubled(modelled, np.zeros_like(modelled)), factors)))
-            )
-    value = sums.value
-    for factor in factors:
-        value = scale(value, np.broadcast_to(factor, value.high.shape))
-    bounds = [(Tier.T3, any_order_bound(sums, k, fields))]
-    if spec is not None:
-        bounds.insert(0, (Tier.T2, declared_bound(sums, spec, block)))
-    for tier, bound in bounds:
-        bound = bound * _size(factors) * (1 + 2.0**-20)
-        if factors:
-            bound = bound + (np.abs(value.high) + bound) * 2.0**-22 + 2.0**-148
-        narrow = out.precision < 24
-        found.append((tier, Within(value, bound, nan, positive, negative, overflow, narrow)))
-    return tuple(found)
-
-
-def _size(factors: list[F64]) -> F64:
-    size: F64 = np.ones(())
-    for factor in factors:
-        size = size * np.abs(factor)
-    return size
-
-
-def _scaled_once(value: Doubled, factors: list[F64]) -> Doubled:
-    """Applies the float32 scales of the op as it says: left first, one rounding each."""
-    if not factors:
-        return value
-    high = encode(value.high, FLOAT32, low=value.low).values
-    for factor in factors:
-        high = encode(high * factor, FLOAT32).values
-    return Doubled(high, np.zeros_like(high))
 
 
 def _scale_nan(product: Product, block: int) -> NDArray[np.bool_] | None:

@@ -10,6 +10,7 @@ the sum is formed in limbs and rounded to odd, so that the store is the one roun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,27 @@ def simulate(factors: Factors, spec: AccumulatorSpec, block: int = 0) -> F64 | N
         return None  # no unit is known that has both
     if len(chunks(factors.depth, spec)) > _STEPS:
         return None
+    if spec.subnormals_in == "flush":
+        factors = flushed(factors, spec)
     with np.errstate(invalid="ignore", over="ignore"):
         return _Unit(factors, spec, block).run()
+
+
+def flushed(factors: Factors, spec: AccumulatorSpec) -> Factors:
+    """Returns operands without their subnormals: those below what their field says."""
+    a, b = (
+        np.where(np.abs(x) < np.ldexp(1.0, np.maximum(field, -1000)), 0.0, x)
+        for x, field in ((factors.a, factors.a_field), (factors.b, factors.b_field))
+    )
+    c = factors.addend
+    return replace(
+        factors,
+        a=a,
+        b=b,
+        a_field=np.where(a == 0, NOTHING, factors.a_field).astype(np.int16),
+        b_field=np.where(b == 0, NOTHING, factors.b_field).astype(np.int16),
+        addend=None if c is None else np.where(np.abs(c) < 2.0**spec.emin, 0.0, c),
+    )
 
 
 def parts(k: int, spec: AccumulatorSpec) -> list[slice]:
