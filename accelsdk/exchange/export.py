@@ -1,9 +1,10 @@
 """Graphs as standard ONNX models, which any ONNX runtime runs and any viewer opens.
 
-Ops that ONNX has become standard nodes. The others (our own quantised, block-scaled and
-embedding ops, and composites of newer opsets) become functions of the domain ``accelsdk``
-whose bodies are standard ops; composites can also be expanded. Narrow formats are stored as
-codes: see `accelsdk.exchange.storage`; the model's metadata names the format of each.
+Ops that ONNX has become standard nodes; a few groups of ops become one (see `groups`). The
+others (our own quantised, block-scaled and embedding ops, and composites of newer opsets) become
+functions of the domain ``accelsdk`` whose bodies are standard ops; composites can also be
+expanded. Narrow formats are stored as codes: see `accelsdk.exchange.storage`; the model's
+metadata names the format of each.
 
 A runtime that has the constants already takes the model without them: `to_onnx` with
 ``contents=False`` declares each as external data, and reads none.
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 from onnx import FunctionProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from accelsdk.errors import Unimplemented
-from accelsdk.exchange import own, standard
+from accelsdk.exchange import dynamic, fused, own, scalars, standard
 from accelsdk.exchange.emitter import DOMAIN, OPSET, Emitter, Functions
+from accelsdk.exchange.group import Group
 from accelsdk.exchange.storage import onnx_type, outside, tensor
 from accelsdk.graph.graph import CORE, ONNX, Graph, Node
 from accelsdk.graph.ops import bounded, filled, lookup
@@ -56,15 +58,31 @@ def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> Mod
         )
     functions = Functions()
     em = Emitter(functions, [value.name for value in graph.values()])
+    together = {group.at: group for group in groups(graph)}
+    inside = frozenset[str]().union(*(group.nodes for group in together.values()))
     for node in graph.nodes:
         outputs = [value.name if value is not None else "" for value in node.outputs]
-        _emit(em, node, _names(node), outputs)
+        if node.name in together:
+            together[node.name].emit(em)
+        elif node.name not in inside:
+            _emit(em, node, scalars.emit(em, graph, node), outputs)
     _emit_passed_through(em, graph)
+    # What a pair of ops does without is not in the model: runtimes refuse contents for it.
+    read = {name for node in em.nodes for name in node.input}
+    kept = [constant for constant in graph.constants if constant.name in read]
     if contents:
-        constants = [tensor(c.name, c.array(), c.value.format) for c in graph.constants]
+        constants = [tensor(c.name, c.array(), c.value.format) for c in kept]
     else:
-        constants = [outside(c.value) for c in graph.constants]
+        constants = [outside(c.value) for c in kept]
     return _model(graph, em, functions, constants)
+
+
+def groups(graph: Graph) -> list[Group]:
+    """Returns the nodes of a graph that `to_onnx` writes together, as one op of ONNX.
+
+    Groups are disjoint.
+    """
+    return [*fused.groups(graph), *dynamic.groups(graph)]
 
 
 def _names(node: Node) -> list[str]:
@@ -184,6 +202,7 @@ def _as_result(em: Emitter, name: str, is_made: bool) -> str:
 def _model(
     graph: Graph, em: Emitter, functions: Functions, constants: Sequence[TensorProto]
 ) -> ModelProto:
+    made_here = {name for node in em.nodes for name in node.output}
     by_data = frozenset[str]().union(*map(bounded, graph.nodes))
     outputs = [
         _value_info(Value(name, value.type), value.name in by_data)
@@ -199,7 +218,7 @@ def _model(
             _value_info(value, value.name in by_data)
             for node in graph.nodes
             for value in node.outputs
-            if value is not None and value not in graph.outputs
+            if value is not None and value.name in made_here and value not in graph.outputs
         ],
     )
     imports = [helper.make_opsetid("", OPSET)]

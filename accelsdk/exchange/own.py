@@ -92,10 +92,8 @@ def _dequantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
 
 
 def _requantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
-    acc, target = required(node, 0), node.result.format
+    acc = required(node, 0)
     axis = whole(node, "axis") % max(acc.type.rank, 1)
-    fixed = attribute(node, "arithmetic") != "float32"
-    to = TensorProto.INT64 if fixed else TensorProto.FLOAT
 
     def operand(index: int) -> str:
         given = node.operand(index)
@@ -104,23 +102,34 @@ def _requantize(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[str]:
         return _along(em, names[index], given, acc.type, axis, 0)
 
     total = em.node("Add", names[0], operand(4)) if node.operand(4) is not None else names[0]
-    total = em.cast(total, to)
-    multiplier, shift, zero = operand(1), operand(2), operand(3)
-    if fixed:
-        double = attribute(node, "arithmetic") == "fixed_double"
-        scaled = _fixed_product(em, total, multiplier, shift, double)
-    else:
-        scaled = em.node("Round", em.node("Mul", total, multiplier))
-    dtype = np.int64 if fixed else np.float32
-    low, high = em.constant(dtype(target.min)), em.constant(dtype(target.max))
+    if attribute(node, "arithmetic") != "float32":
+        return (_fixed_codes(em, node, total, [operand(index) for index in (1, 2, 3)]),)
+    scaled = em.node("Mul", em.float32(total), operand(1))
+    if attribute(node, "relu"):
+        scaled = em.node("Relu", scaled)
+    # Divided by 1, rounded half to even, moved by the zero point, and saturated.
+    zero = node.operand(3)
+    shape = zero.shape if zero is not None else ()
+    offset = em.constant(np.zeros((), np.int8), node.result.format) if zero is None else names[3]
+    ones = em.constant(np.ones(shape, np.float32))
+    return (em.node("QuantizeLinear", scaled, ones, offset, axis=axis if shape else 0),)
+
+
+def _fixed_codes(em: Emitter, node: Node, total: str, operands: Sequence[str]) -> str:
+    """Emits the codes of a sum by a Q31 multiplier and a shift, in INT64."""
+    target = node.result.format
+    multiplier, shift, zero = operands
+    double = attribute(node, "arithmetic") == "fixed_double"
+    scaled = _fixed_product(em, em.cast(total, TensorProto.INT64), multiplier, shift, double)
+    low, high = em.constant(np.int64(target.min)), em.constant(np.int64(target.max))
     if zero:
-        wide = em.cast(zero, to)
+        wide = em.cast(zero, TensorProto.INT64)
         scaled = em.node("Add", scaled, wide)
         low = _greater(em, low, wide) if attribute(node, "relu") else low
     elif attribute(node, "relu"):
-        low = em.constant(dtype(0))
+        low = em.constant(np.int64(0))
     limited = _lesser(em, _greater(em, scaled, low), high)
-    return (em.cast(limited, onnx_type(target)),)
+    return em.cast(limited, onnx_type(target))
 
 
 def _fixed_product(em: Emitter, acc: str, q31: str, shift: str, double: bool) -> str:

@@ -11,14 +11,14 @@ import pytest
 
 import accelsdk
 from accelsdk import formats as f
-from accelsdk.backend.backend import Compatibility, Refusal, Verdict
+from accelsdk.backend.backend import NATIVE, Compatibility, Refusal, Verdict
 from accelsdk.backend.driver import View
 from accelsdk.backend.info import Requirement
 from accelsdk.backend.optional import PROTOCOLS
 from accelsdk.backend.program import ConstantSpec, PackedConstant, Program
 from accelsdk.compiler.pipeline import lower
 from accelsdk.errors import Internal, InvalidArgument, OutOfMemory
-from accelsdk.formats import FLOAT32, by_name
+from accelsdk.formats import FLOAT32, UINT8, by_name
 from accelsdk.graph.graph import Graph, Node
 from accelsdk.graph.ops import TABLE
 from accelsdk.graph.rewrite import Builder
@@ -449,3 +449,33 @@ def test_every_measured_op_is_in_the_core_table():
     for names in support.kernels()["formats"].values():
         assert [by_name(name).name for name in names] == names
     assert OPTIONS["threads"] == 1
+
+
+def test_a_contraction_with_its_requantize_is_one_native_region(driver):
+    b = Builder()
+    x, w = b.input("x", UINT8, (4, 16)), b.constant(np.arange(-24, 24).reshape(16, 3).astype("i1"))
+    scale = b.constant(np.float32(1e-3))
+    total = b.op("MatMulInteger", x, w)
+    graph = b.graph([x], [b.op("Requantize", total, scale, to="uint8", axis=1)])
+    (claim,) = BACKEND.claim(graph, TARGET)
+    assert (set(claim.nodes), claim.support, claim.name) == (
+        {node.name for node in graph.nodes},
+        NATIVE,
+        "QLinearMatMul",
+    )
+    feeds = {"x": np.arange(64, dtype=np.uint8).reshape(4, 16)}
+    (found,) = run(driver, graph, feeds)
+    (wanted,) = evaluate(graph, feeds).values()
+    assert np.array_equal(found, wanted)
+
+
+def test_constants_that_one_op_does_without_are_not_in_the_program():
+    b = Builder()
+    x, w = b.input("x", UINT8, (1, 2, 5, 5)), b.constant(np.ones((3, 2, 3, 3), np.int8))
+    zeros = b.constant(np.zeros(3, np.int8), name="zeros")
+    window = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
+    total = b.op("ConvInteger", x, w, None, zeros, **window)
+    out = b.op("Requantize", total, b.constant(np.float32(0.1)), to="uint8", axis=1)
+    program, _ = compiled(b.graph([x], [out]))
+    assert "zeros" not in [constant.name for constant in program.constants]
+    assert len(program.constants) == 2

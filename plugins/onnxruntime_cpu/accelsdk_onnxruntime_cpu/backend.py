@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from accelsdk.backend.backend import Backend, Support
+from accelsdk.backend.backend import NATIVE, Backend, Claim, Support
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.backend.info import (
     BackendInfo,
@@ -68,6 +68,19 @@ class OnnxruntimeCpu(Backend):
 
         return supports(node)
 
+    def claim(self, graph: Graph, target: Target) -> Sequence[Claim]:
+        """Takes what becomes one op of ONNX as one region, the rest node by node."""
+        from accelsdk.exchange.export import groups
+
+        alone = {claim.nodes[0]: claim for claim in super().claim(graph, target)}
+        regions = [
+            Claim(nodes=tuple(sorted(group.nodes)), support=NATIVE, name=group.name)
+            for group in groups(graph)
+            if group.nodes <= alone.keys()
+        ]
+        inside = {name for region in regions for name in region.nodes}
+        return [*regions, *(claim for name, claim in alone.items() if name not in inside)]
+
     def datasheet(self, target: Target) -> NumericsDatasheet:
         """Returns what onnxruntime's arithmetic was measured to be."""
         from accelsdk_onnxruntime_cpu.datasheet import DATASHEET
@@ -81,8 +94,10 @@ class OnnxruntimeCpu(Backend):
         from accelsdk.exchange.export import to_onnx
 
         header = ProgramHeader.of(self.info, target, graph)
-        constants = tuple(pack.graph_constant(constant) for constant in graph.constants)
-        code = to_onnx(graph, contents=False).SerializeToString(deterministic=True)
+        model = to_onnx(graph, contents=False)
+        known = graph.constant_by_name
+        constants = tuple(pack.graph_constant(known[kept.name]) for kept in model.graph.initializer)
+        code = model.SerializeToString(deterministic=True)
         return Program(header=header, code=code, constants=constants)
 
     def open(self, device: DeviceInfo, options: Options) -> Driver:
