@@ -22,6 +22,7 @@ from accelsdk_conformance.problem import (
     Tier,
     always,
     expect_exact,
+    shrinkable,
 )
 
 #: Makes float32 data, and says along which axis their blocks lie.
@@ -29,33 +30,58 @@ BlockSet = Callable[[Format, np.random.Generator], tuple[F64, int]]
 
 
 def quantize_block(case: Case, context: Context) -> Problem:
-    """One set of blocks under one scale rule; the elements are held to the device's scales."""
-    element = data.format_of(case, 0)
+    """One set of blocks under one scale rule; the elements are held to the device's scales.
+
+    Formats are (element), or (source, element) where the source is not float32.
+    """
+    element = data.format_of(case, -1)
+    source = data.format_of(case, 0) if len(case.formats) > 1 else FLOAT32
     rng = data.rng(case, context)
-    x, axis = _BLOCK_SETS[str(case.parameters["set"])](element, rng)
-    spec = context.datasheet.block("float32", element.name)
+    given, axis = _block_set(str(case.parameters["set"]))(element, rng)
+    size = int(case.parameters.get("block_size", 32))
+    spec = context.datasheet.block(source.name, element.name)
     rule = str(case.parameters.get("rule") or (spec.scale_rule if spec else "floor"))
-    attributes: dict[str, Any] = {"to": element.name, "axis": axis, "block_size": 32}
+    attributes: dict[str, Any] = {"to": element.name, "axis": axis, "block_size": size}
     if rule != "other":
         attributes["rule"] = rule
 
-    def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
-        return _block_expected(x, axis, element, rule, spec, outputs[1])
+    def make(operand: Tensor) -> Problem:
+        x = operand.values
 
-    return Problem(
-        op="QuantizeBlock",
-        operands=(encode(x, FLOAT32),),
-        attributes=attributes,
-        outputs=2,
-        oracle=judge,
-    )
+        def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
+            return _block_expected(x, axis, size, element, rule, spec, outputs[1])
+
+        return Problem(
+            op="QuantizeBlock",
+            operands=(operand,),
+            attributes=attributes,
+            outputs=2,
+            oracle=judge,
+        )
+
+    at = axis % given.ndim
+    axes = [((0, i, size if i == at else 1),) for i in range(given.ndim)]
+    return shrinkable(make, (_narrowed(given, source),), axes)
+
+
+def _narrowed(x: F64, source: Format) -> Tensor:
+    """Rounds float32 values to another source; what it cannot hold becomes its largest value."""
+    tensor = encode(x, source)
+    lost = np.isfinite(x) & ~np.isfinite(tensor.values)
+    return encode(np.where(lost, np.copysign(source.max, x), x), source)
 
 
 def _block_expected(
-    x: F64, axis: int, element: Format, rule: str, spec: MxSpec | None, scales: Tensor
+    x: F64,
+    axis: int,
+    size: int,
+    element: Format,
+    rule: str,
+    spec: MxSpec | None,
+    scales: Tensor,
 ) -> tuple[Expected, ...]:
     how = spec or MxSpec()
-    grouped, restore = oracle.blocks(x, axis, 32)
+    grouped, restore = oracle.blocks(x, axis, size)
     base = "floor" if rule == "other" else rule
     wanted = oracle.block_scales(
         grouped, element, base, inf_rule=how.inf_rule, flush=how.flush_fp32_subnormals
@@ -66,7 +92,9 @@ def _block_expected(
     infinite = np.asarray(np.isinf(grouped).any(axis=-1) & ~np.isnan(grouped).any(axis=-1))
     claim = f"mx[float32, {element}].scale_rule" if spec else ""
     moved = tuple(np.moveaxis(part, -1, axis).astype(np.uint8) for part in (wanted, *others))
-    open_inf = np.moveaxis(infinite & (how.inf_rule == "other" or spec is None), -1, axis)
+    # OCP MX leaves infinities open; a claim is one of the rule that it names.
+    claimed = spec is not None and spec.scale_rule == rule and how.inf_rule != "other"
+    open_inf = np.moveaxis(infinite & (not claimed), -1, axis)
     scale_codes = Exact(moved[0], None, open_inf, True, moved[1:])
     scale = Expected(E8M0, moved[0].shape, ((Tier.T0, scale_codes),), Tier.T0, claim)
     own = wanted
@@ -77,7 +105,7 @@ def _block_expected(
         plain = np.where(np.abs(plain) < 2.0**-126, 0.0, plain)
     rounded = restore(oracle.block_elements(plain, own, element).codes.astype(np.float64))
     codes: NDArray[np.uint8] = rounded.astype(np.uint8)
-    ignored = restore(np.repeat((own == 0xFF)[..., None], 32, axis=-1).astype(np.float64)) > 0
+    ignored = restore(np.repeat((own == 0xFF)[..., None], size, axis=-1).astype(np.float64)) > 0
     ignored |= ~np.isfinite(x)
     lowest: tuple[NDArray[Any], ...] = ()
     if element == MXINT8:
@@ -174,44 +202,76 @@ def _shaped(shape: tuple[int, ...], axis: int) -> BlockSet:
     return make
 
 
+def _stale_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
+    """Rows of odd lengths, each far smaller than the next: a lane too many shows in the scale."""
+    size = np.exp2(rng.permutation(np.arange(-60, 60, 5)))
+    rows = rng.uniform(0.5, 1.9, (24, 37)) * np.sort(size)[:, None]
+    return oracle.float32(rows * rng.choice([-1.0, 1.0], rows.shape)), -1
+
+
+def _neighbour_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
+    """Blocks of one row that differ by powers of two: a block's border in the wrong place shows."""
+    steps = np.repeat(np.exp2(rng.permutation(np.arange(-20, 20, 2))), 16)
+    rows = rng.uniform(1.0, 1.99, (3, len(steps))) * steps
+    return oracle.float32(rows * rng.choice([-1.0, 1.0], rows.shape)), -1
+
+
+def _block_set(name: str) -> BlockSet:
+    if name.startswith("tail"):
+        return _shaped((5, 32 + int(name[4:])), -1)
+    return _BLOCK_SETS[name]
+
+
 _BLOCK_SETS: dict[str, BlockSet] = {
     "amax": _amax_set,
     "edges": _edge_set,
     "specials": _special_set,
     "ties": _tie_set,
     "noise": _noise_set,
-    "tail1": _shaped((5, 33), -1),
-    "tail31": _shaped((5, 95), -1),
+    "stale": _stale_set,
+    "neighbours": _neighbour_set,
     "short": _shaped((7, 5), -1),
+    "vector": _shaped((77,), 0),
+    "rank4": _shaped((2, 3, 40, 2), -2),
+    "empty": _shaped((3, 0), -1),
+    "none": _shaped((0, 33), 1),
     "axis0": _shaped((70, 9), 0),
     "axis1": _shaped((3, 65, 5), 1),
 }
 
 
 def dequantize_block(case: Case, context: Context) -> Problem:
-    """Every code under every scale: edges, NaN scale, subnormal and overflowing products."""
+    """Every code under every scale: edges, NaN scale, subnormal and overflowing products.
+
+    Blocks of a row have different scales, and rows have them in another order.
+    """
     element = data.format_of(case, 0)
-    axis = int(case.parameters.get("axis", -1))
+    target = data.format_of(case, 1) if len(case.formats) > 1 else FLOAT32
+    axis, size = int(case.parameters.get("axis", -1)), int(case.parameters.get("block_size", 32))
     codes = np.arange(1 << element.bits)
     scales = np.array([0, 1, 2, 60, 117, 126, 127, 128, 140, 200, 246, 247, 253, 254, 255])
-    width = -(-len(codes) // 32) * 32
+    if case.parameters.get("scales") == "all":  # five codes under each of the 256 scales
+        scales = np.arange(256)
+        codes = codes[:: max(1, len(codes) // 5)]
+    width = -(-len(codes) // size) * size
     grid = np.resize(codes, (len(scales), width - 5 if case.parameters.get("tail") else width))
-    scale_grid = np.repeat(scales[:, None], -(-grid.shape[1] // 32), axis=1)
-    scale_grid = (scale_grid + np.arange(scale_grid.shape[1])[None] * 0) % 256
-    wide = np.repeat(scale_grid, 32, axis=1)[:, : grid.shape[1]]
+    blocks = -(-grid.shape[1] // size)
+    order = np.arange(len(scales))[:, None] + 4 * np.arange(blocks)
+    scale_grid = scales[order % len(scales)]
+    wide = np.repeat(scale_grid, size, axis=1)[:, : grid.shape[1]]
     converted = oracle.dequantize_block(
-        Tensor(element, grid.astype(np.uint8)).values[..., None], wide, FLOAT32
+        Tensor(element, grid.astype(np.uint8)).values[..., None], wide, target
     )
-    tensor = Tensor(FLOAT32, converted.tensor.codes[..., 0])
+    tensor = Tensor(target, converted.tensor.codes[..., 0])
     free = converted.free[..., 0]
     elements, scale = grid.astype(np.uint8), scale_grid.astype(np.uint8)
     if axis == 0:
         elements, scale, free = elements.T, scale.T, free.T
-        tensor = Tensor(FLOAT32, tensor.codes.T)
+        tensor = Tensor(target, tensor.codes.T)
     expected = expect_exact(tensor, free=free, signed_zero=False)
     return Problem(
         op="DequantizeBlock",
         operands=(Tensor(element, elements), Tensor(E8M0, scale)),
-        attributes={"axis": axis, "block_size": 32, "to": "float32"},
+        attributes={"axis": axis, "block_size": size, "to": target.name},
         oracle=always(expected),
     )

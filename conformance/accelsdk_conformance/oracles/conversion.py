@@ -305,6 +305,10 @@ def scale_exponent(amax: F64, element: Format, rule: str) -> NDArray[np.int64]:
             # E4M3 ends below its binade's end, so its midpoint still rounds down to the max.
             over = mantissa > beyond if element == E4M3 else mantissa >= beyond
             return exponent + over
+        case "rceil_reciprocal":
+            ratio = float32(amax * float32(np.array(1.0 / element.max)))
+            fraction, upper = np.frexp(ratio)
+            return np.where(ratio > 0, upper.astype(np.int64) - (fraction == 0.5), -1000)
     raise InvalidArgument(f"no MX scale rule {rule!r}")
 
 
