@@ -149,7 +149,8 @@ class ClientSubject:
             views = [arena.view(place.offset, place.type) for place in places]
             count = len(tensors)
             try:
-                loaded.execute(views[:count], views[count:], _BLOCKING)
+                for _ in range(problem.runs):
+                    loaded.execute(views[:count], views[count:], _BLOCKING)
                 after = bytearray(size)
                 arena.copy_to_host(after)
                 results = [
@@ -182,6 +183,12 @@ class ClientSubject:
             self._arena = self.device.empty(UINT8, (max(size, 1 << 20),))
         return self._arena
 
+    def release(self) -> None:
+        """Gives up the allocation that is kept from case to case."""
+        if self._arena is not None:
+            self._arena.delete()
+            self._arena = None
+
     def recover(self) -> None:
         """Resets a device that has failed, so that one fault costs one case.
 
@@ -194,8 +201,7 @@ class ClientSubject:
 
     def close(self) -> None:
         """Gives the device back."""
-        if self._arena is not None:
-            self._arena.delete()
+        self.release()
         self.client.close()
 
 

@@ -45,9 +45,7 @@ class Arithmetic:
     residue: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, target: Options, defect: str, residue: dict[Any, Any] | None = None
-    ) -> Arithmetic:
+    def of(cls, target: Options, defect: str, residue: dict[Any, Any] | None = None) -> Arithmetic:
         """Returns the arithmetic of a target's options, with the named defect (or ``""``).
 
         Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Card:
         ordinal: Position on the switch.
         memory: Its device memory.
         epoch: Counts resets; what was loaded in another epoch is dead.
+        residue: What defects that have a memory keep (`Arithmetic.residue`).
     """
 
     def __init__(self, host: Host, ordinal: int) -> None:
@@ -66,6 +67,7 @@ class Card:
         struck = settings.fault_card in (-1, ordinal)
         fault = settings.fault if struck else faults.NONE
         self._faults = Injector(fault, settings.fault_at, settings.seed + ordinal)
+        self.residue: dict[Any, Any] = {}
         self.busy_ns = 0
         self.moved_bytes = 0
         if host.trace:

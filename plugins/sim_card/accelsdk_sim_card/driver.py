@@ -108,7 +108,9 @@ class SimDriver(Driver):
         """See `Driver.load`. Workspace is reserved here, so that no execution can lack it."""
         self._check()
         graph = parse_structure(program.code)
-        arithmetic = Arithmetic.of(program.header.target_options, self._host.settings.defect)
+        arithmetic = Arithmetic.of(
+            program.header.target_options, self._host.settings.defect, self.card.residue
+        )
         with self._host.lock:
             loaded = LoadedProgram(self.card, program, graph, constants, share, arithmetic.bind)
         self._programs.add(loaded)

@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from accelsdk_sim_card.defects import blocks, contractions, decoding, encoding, integers, vectors
+from accelsdk_sim_card.defects import (
+    blocks,
+    contractions,
+    decoding,
+    dialects,
+    elementwise,
+    encoding,
+    images,
+    integers,
+    lanes,
+    layers,
+    lookups,
+    movement,
+    reductions,
+    residue,
+    scales,
+    sums,
+    vectors,
+)
 from accelsdk_sim_card.defects.defect import Defect
 
 DEFECTS: tuple[Defect, ...] = (
@@ -15,6 +33,17 @@ DEFECTS: tuple[Defect, ...] = (
     *contractions.DEFECTS,
     *integers.DEFECTS,
     *vectors.DEFECTS,
+    *dialects.DEFECTS,
+    *scales.DEFECTS,
+    *lanes.DEFECTS,
+    *sums.DEFECTS,
+    *residue.DEFECTS,
+    *elementwise.DEFECTS,
+    *reductions.DEFECTS,
+    *movement.DEFECTS,
+    *images.DEFECTS,
+    *layers.DEFECTS,
+    *lookups.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})

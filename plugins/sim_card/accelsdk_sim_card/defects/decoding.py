@@ -46,7 +46,7 @@ _NARROW = (E4M3, E5M2, E3M2, E2M3, E2M1)
 _DECODES = "Cast from, and ScaledMatMul on, "
 
 
-def _misread(formats: tuple[Format, ...], change: Misread) -> Bind:
+def misread_codes(formats: tuple[Format, ...], change: Misread) -> Bind:
     """Returns the binding of a decoder whose table is wrong."""
 
     @cache
@@ -163,56 +163,56 @@ DEFECTS: tuple[Defect, ...] = (
         "codes 0x7F and 0xFF decode to +-480 instead of NaN",
         "E4M3",
         "a decoder that treats E4M3 as having no NaN",
-        _misread((E4M3,), _e4m3_480),
+        misread_codes((E4M3,), _e4m3_480),
     ),
     _decoding(
         "e4m3_ieee",
         "exponent 15 decodes to Inf and NaN, as an IEEE format would",
         "E4M3",
         "float8_e4m3 (IEEE) taken for float8_e4m3fn",
-        _misread((E4M3,), _e4m3_ieee),
+        misread_codes((E4M3,), _e4m3_ieee),
     ),
     _decoding(
         "e4m3_fnuz",
         "codes are read with bias 8, and 0x80 as NaN",
         "E4M3",
         "float8_e4m3fnuz taken for float8_e4m3fn",
-        _misread((E4M3,), _e4m3_fnuz),
+        misread_codes((E4M3,), _e4m3_fnuz),
     ),
     _decoding(
         "negative_zero_nan",
         "code 0x80 decodes to NaN instead of -0",
         "E4M3, E5M2",
         "the zero rule of the FNUZ formats",
-        _misread((E4M3, E5M2), _negative_zero_nan),
+        misread_codes((E4M3, E5M2), _negative_zero_nan),
     ),
     _decoding(
         "e5m2_nan_is_inf",
         "all codes above Inf decode to Inf",
         "E5M2",
         "a decoder that tests the exponent only",
-        _misread((E5M2,), _e5m2_no_nan),
+        misread_codes((E5M2,), _e5m2_no_nan),
     ),
     _decoding(
         "input_ftz",
         "subnormal codes are read as zero",
         _ALL,
         "units with flush-to-zero inputs (CDNA2)",
-        _misread(_NARROW, _flush_inputs),
+        misread_codes(_NARROW, _flush_inputs),
     ),
     _decoding(
         "fp6_swapped",
         "E3M2 codes are read as E2M3, and the other way round",
         "E3M2, E2M3",
         "a wrong format field in the instruction",
-        _misread((E3M2, E2M3), _swapped),
+        misread_codes((E3M2, E2M3), _swapped),
     ),
     _decoding(
         "fp4_sign_extended",
         "codes of 8 and above are read as two's complement",
         "E2M1",
         "a nibble sign-extended while it is unpacked",
-        _misread((E2M1,), _sign_extended),
+        misread_codes((E2M1,), _sign_extended),
     ),
     Defect(
         name="nibble_order",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import Format
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, Format, from_dtype
 from accelsdk.graph.graph import CORE, Attribute, Node
 from accelsdk.kernels.kernel import Kernel
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 #: Returns the wrong kernel of a node, or None where the defect does not concern it.
 Bind = Callable[[Node, "Arithmetic"], Kernel | None]
+#: Says whether a defect concerns a node.
+When = Callable[[Node], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +83,101 @@ def after(kernel: Kernel, change: Callable[[Array], Array]) -> Kernel:
         return (np.asarray(change(first)), *rest)
 
     return broken
+
+
+def rows(domain: str) -> Callable[[str, str, str, str, Bind], Defect]:
+    """Returns the maker of rows whose ``breaks`` begin with the same words."""
+
+    def row(name: str, summary: str, of: str, seen: str, bind: Bind) -> Defect:
+        return Defect(name=name, summary=summary, breaks=f"{domain}{of}", seen=seen, bind=bind)
+
+    return row
+
+
+def misread(op: str, **changed: Attribute) -> Bind:
+    """Returns the binding of an op whose attributes are decoded as these."""
+
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        if not is_op(node, op):
+            return None
+        return arithmetic.sound(with_attributes(node, **changed))
+
+    return bind
+
+
+def results(change: Callable[[Array, Node], Array], when: When, *ops: str) -> Bind:
+    """Returns the binding of ops whose first result is tampered with.
+
+    Args:
+        change: Makes the wrong result of a copy of the right one.
+        when: Which nodes are concerned.
+        ops: Which ops are; empty for all.
+    """
+
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        if (ops and not is_op(node, *ops)) or not when(node):
+            return None
+        return after(arithmetic.sound(node), lambda y: change(np.array(y), node))
+
+    return bind
+
+
+def operands(change: Callable[[list[Any], Node], None], when: When, *ops: str) -> Bind:
+    """Returns the binding of ops whose operands are tampered with.
+
+    Args:
+        change: Replaces entries of the list of operands; it must not write into them.
+        when: Which nodes are concerned.
+        ops: Which ops are.
+    """
+
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        if not is_op(node, *ops) or not when(node):
+            return None
+        return before(arithmetic.sound(node), lambda found: change(found, node))
+
+    return bind
+
+
+def computed(function: Callable[..., Array], when: When, *ops: str) -> Bind:
+    """Returns the binding of ops that another function of the operands computes.
+
+    Its result is converted to the format of the node's.
+    """
+
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        if not is_op(node, *ops) or not when(node):
+            return None
+        dtype = node.result.format.dtype
+        return lambda *given: (np.asarray(function(*given)).astype(dtype),)
+
+    return bind
+
+
+def always(node: Node) -> bool:
+    """Every node is concerned."""
+    return True
+
+
+def floats(node: Node) -> bool:
+    """Concerns nodes whose first operand is floating point."""
+    fmt = fmt_of(node)
+    return fmt is not None and fmt.is_float
+
+
+def singles(node: Node) -> bool:
+    """Concerns nodes whose first operand is float32."""
+    return fmt_of(node) is FLOAT32
+
+
+def halves(node: Node) -> bool:
+    """Concerns nodes whose first operand is float16 or bfloat16."""
+    return fmt_of(node) in (FLOAT16, BFLOAT16)
+
+
+def flipped(x: Array) -> Array:
+    """Returns elements with one bit wrong: in the middle of the mantissa, or the lowest."""
+    fmt = from_dtype(x.dtype)
+    bit = fmt.mantissa_bits // 2 if fmt.is_float else 0
+    codes = np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}")
+    return np.asarray((codes ^ codes.dtype.type(1 << bit)).view(x.dtype).reshape(x.shape))

@@ -1,0 +1,219 @@
+"""Where implementations change their code path: one row, a vector, a batch, a second run.
+
+Each case here kills a defect that no other case of the suite kills (docs/kill-matrix.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from accelsdk.formats import FLOAT32, INT32, INT64, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.composite import carried_problem
+from accelsdk_conformance.generators.movement import MOVES
+from accelsdk_conformance.generators.products import Product
+from accelsdk_conformance.generators.products import problem as product_problem
+from accelsdk_conformance.oracles.carried import Carried
+from accelsdk_conformance.oracles.tensor import (
+    F64,
+    Tensor,
+    code_dtype,
+    encode,
+    from_integers,
+    represent,
+)
+from accelsdk_conformance.problem import (
+    Context,
+    Exact,
+    Expected,
+    Problem,
+    Tier,
+    always,
+    expect_exact,
+)
+
+_SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "vector_vector": ((19,), (19,)),
+    "vector_matrix": ((19,), (19, 5)),
+    "matrix_vector": ((7, 19), (19,)),
+    "batch": ((3, 4, 19), (3, 19, 5)),
+    "batch_left": ((3, 4, 19), (19, 5)),
+    "batch_right": ((4, 19), (3, 19, 5)),
+    "batch_spread": ((2, 1, 4, 19), (1, 3, 19, 5)),
+    "batch_vector": ((3, 4, 19), (19,)),
+}
+
+
+def thin(case: Case, context: Context) -> Problem:
+    """Products of one row or one column, of ordinary data: they have kernels of their own."""
+    a_format, b_format = data.format_of(case, 0), data.format_of(case, 1)
+    m, k, n = (int(case.parameters[key]) for key in ("m", "k", "n"))
+    rng = data.rng(case, context)
+    a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
+    product = Product(a=encode(a, a_format), b=encode(b, b_format))
+    return product_problem(case, context, product)
+
+
+def ranks(case: Case, context: Context) -> Problem:
+    """MatMul and MatMulInteger of vectors and batches; whole numbers, exact."""
+    formats = data.format_of(case, 0), data.format_of(case, 1)
+    a_shape, b_shape = _SHAPES[str(case.parameters["shape"])]
+    rng = data.rng(case, context)
+    low = -3 if formats[0].is_signed and formats[1].is_signed else 0
+    a, b = rng.integers(low, 4, a_shape), rng.integers(low, 4, b_shape)
+    if formats[0].is_float:
+        left, right = represent(a, formats[0]), represent(b, formats[1])
+        result = represent(np.asarray(np.matmul(a, b)).astype(np.float64), formats[0])
+    else:
+        left, right = from_integers(a, formats[0]), from_integers(b, formats[1])
+        result = from_integers(np.asarray(np.matmul(a, b)), INT32)
+    expected = expect_exact(result, signed_zero=False)
+    return Problem(op=case.op, operands=(left, right), oracle=always(expected))
+
+
+def again(case: Case, context: Context) -> Problem:
+    """A program that runs three times gives the third time what it gives the first."""
+    formats = data.format_of(case, 0), data.format_of(case, 1)
+    rng = data.rng(case, context)
+    low = -3 if formats[0].is_signed and formats[1].is_signed else 0
+    a, b = rng.integers(low, 4, (9, 19)), rng.integers(low, 4, (19, 5))
+    if case.op == "MatMulInteger":
+        operands = [from_integers(a, formats[0]), from_integers(b, formats[1])]
+        result = from_integers(a @ b, INT32)
+    else:
+        operands = [represent(a, formats[0]), represent(b, formats[1])]
+        if case.op == "ScaledMatMul":
+            operands += [data.scalar(1.0), data.scalar(1.0)]
+        out = FLOAT32 if case.op == "ScaledMatMul" else formats[0]
+        result = represent((a @ b).astype(np.float64), out)
+    expected = expect_exact(result, signed_zero=False)
+    return Problem(op=case.op, operands=tuple(operands), oracle=always(expected), runs=3)
+
+
+def long(case: Case, context: Context) -> Problem:
+    """More elements than any other case of the op: a length kept from before is too short."""
+    fmt = data.format_of(case, 0)
+    count = int(case.parameters["count"])
+    x, y = np.arange(count) % 127 - 63, np.arange(count) % 31 - 15
+    ops: dict[str, Any] = {"Add": x + y, "Sub": x - y, "Mul": x * y, "Relu": x * (x > 0), "Neg": -x}
+    operands = [represent(x, fmt), represent(y, fmt)][: 1 if case.op in ("Relu", "Neg") else 2]
+    expected = expect_exact(represent(ops[case.op], fmt), signed_zero=False)
+    return Problem(op=case.op, operands=tuple(operands), oracle=always(expected))
+
+
+def nan_payloads(case: Case, context: Context) -> Problem:
+    """Every payload of one bit, quiet and signalling: the result is NaN, never an infinity."""
+    source, target = data.format_of(case, 0), data.format_of(case, 1)
+    infinity = encode(np.array([np.inf]), source).codes[0]
+    bits = np.array([1 << shift for shift in range(source.mantissa_bits)], code_dtype(source))
+    sign = infinity.dtype.type(1 << (source.bits - 1))
+    codes = np.concatenate([infinity | bits, infinity | sign | bits])
+    wanted = encode(np.full(codes.shape, np.nan), target)
+    return Problem(
+        op="Cast",
+        operands=(Tensor(source, codes),),
+        attributes={"to": target.name},
+        oracle=always(expect_exact(wanted)),
+    )
+
+
+def move_specials(case: Case, context: Context) -> Problem:
+    """A movement of subnormals, NaN with payloads, infinities and zeros of both signs."""
+    fmt = data.format_of(case, 0)
+    shapes, indices, attributes, reference = MOVES[f"{case.op}/{case.parameters['variant']}"]
+    infinity = int(encode(np.array([np.inf]), fmt).codes[0])
+    sign = 1 << (fmt.bits - 1)
+    edges = [0, 1, 2, (1 << fmt.mantissa_bits) - 1, infinity, infinity + 1, infinity + 3]
+    pool = np.array([*edges, *(edge | sign for edge in edges)], code_dtype(fmt))
+    tensors = [
+        Tensor(fmt, np.resize(np.roll(pool, -i), shape).astype(code_dtype(fmt)))
+        for i, shape in enumerate(shapes)
+    ]
+    wanted = reference(*(t.codes for t in tensors), *indices)
+    results = wanted if isinstance(wanted, list) else [wanted]
+    index = [from_integers(i, INT64) for i in indices]
+    return Problem(
+        op=case.op,
+        operands=(tensors[0], *index, *tensors[1:]) if index else tuple(tensors),
+        attributes=attributes,
+        outputs=len(results),
+        oracle=always(*(_codes(fmt, np.ascontiguousarray(result)) for result in results)),
+    )
+
+
+def _codes(fmt: Format, codes: Any) -> Expected:  # noqa: ANN401 # an array of any unsigned type
+    return Expected(fmt, codes.shape, ((Tier.T0, Exact(codes)),), Tier.T0)
+
+
+def pool_nan(case: Case, context: Context) -> Problem:
+    """A NaN at each place of a window makes its maximum NaN, or is ignored, as declared."""
+    fmt = data.format_of(case, 0)
+    values = np.tile(np.arange(9.0).reshape(3, 3), (1, 10, 1, 1)) - 4
+    for place in range(9):
+        values[0, place, place // 3, place % 3] = np.nan
+    spec = context.datasheet.reduction("MaxPool", fmt.name)
+    pick = np.nanmax if spec is not None and spec.nan == "ignore" else np.max
+    result = pick(values, axis=(2, 3), keepdims=True)
+    attributes = {"kernel_shape": (3, 3), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1)}
+    return Problem(
+        op="MaxPool",
+        operands=(represent(values, fmt),),
+        attributes=attributes,
+        oracle=always(expect_exact(represent(result, fmt))),
+    )
+
+
+def far_reduce(case: Case, context: Context) -> Problem:
+    """Norms whose squares, and sums of powers whose powers, lie beyond a narrow format.
+
+    300 squared is beyond float16, exp(100) beyond float32: ReduceL2 needs wide squares, and
+    ReduceLogSumExp must subtract the maximum.
+    """
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    x = encode(rng.uniform(1.0, 2.0, (5, 17)) * np.array([1, 150, 300, -300, -90])[:, None], fmt)
+    value = Carried.exact(x.values, FLOAT32)
+    if case.op == "ReduceL2":
+        result = (value * value).total().sqrt()
+    else:
+        top = Carried.exact(x.values.max(axis=1, keepdims=True), FLOAT32)
+        result = (value - top).exp(4.0).total().log(4.0) + top
+    wide = Carried(result.value, result.error + np.abs(result.value) * 2.0**-fmt.mantissa_bits, fmt)
+    return carried_problem(case.op, (x,), {"axes": (1,), "keepdims": 1}, [wide])
+
+
+def epilogue(case: Case, context: Context) -> Problem:
+    """A sum that is half way between two results, and an addend that decides.
+
+    2049 is a tie of float16: rounded before 1 is added it gives 2048, and not 2050.
+    """
+    fmt = data.format_of(case, 0)
+    top = 2.0 ** (fmt.mantissa_bits + 1)
+    a = np.array([[top / 2, top / 2, 1], [-top / 2, -top / 2, -1], [top / 2, top / 2, 3]])
+    c = np.array([1.0, -1.0, 1.0])
+    result = represent(_nearest(a.sum(axis=1) + c, fmt), fmt)
+    if case.op == "Gemm":
+        operands = (represent(a, fmt), represent(np.ones((3, 1)), fmt), represent(c[:, None], fmt))
+        expected = expect_exact(Tensor(fmt, result.codes[:, None]))
+        return Problem(op="Gemm", operands=operands, oracle=always(expected))
+    image = represent(np.ones((1, 3, 1, 1)), fmt)
+    kernel = Tensor(fmt, represent(a, fmt).codes[:, :, None, None])
+    attributes: dict[str, Any] = {
+        "strides": (1, 1),
+        "pads": (0,) * 4,
+        "dilations": (1, 1),
+        "group": 1,
+    }
+    return Problem(
+        op="Conv",
+        operands=(image, kernel, represent(c, fmt)),
+        attributes=attributes,
+        oracle=always(expect_exact(Tensor(fmt, result.codes[None, :, None, None]))),
+    )
+
+
+def _nearest(values: F64, fmt: Format) -> F64:
+    return encode(values, fmt).values

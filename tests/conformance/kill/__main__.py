@@ -1,0 +1,101 @@
+"""``python -m tests.conformance.kill``: runs the kill matrix and writes its page."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from functools import cache, partial
+from pathlib import Path
+
+from accelsdk.backend.files import written
+from accelsdk_conformance.case import Level
+from accelsdk_sim_card.defects import catalogue
+from tests.conformance.kill import page
+from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases
+
+_PAGE = Path(__file__).parents[3] / "docs" / "kill-matrix.md"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the matrix; returns 1 if a defect survives."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.kill", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="every case, not the first kill alone")
+    parser.add_argument("--level", default="standard", choices=[*Level], type=Level)
+    parser.add_argument("--defect", action="append", help="name of a defect; default all")
+    parser.add_argument("--jobs", default=2, type=int)
+    parser.add_argument("--json", type=Path, help="writes all rows as data")
+    parser.add_argument("--page", action="store_true", help="brings docs/kill-matrix.md up to date")
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    names = given.defect or [*catalogue.BY_NAME]
+    started = time.perf_counter()
+    run = _full if given.full else _first
+    rows = run(names, given.level, given.jobs)
+    seconds = time.perf_counter() - started
+    survivors = [row.defect for row in rows if not row.killers]
+    text = (
+        f"{len(rows)} defects, {len(rows) - len(survivors)} killed at {given.level}, "
+        f"{len(survivors)} survive, in {seconds:.0f} s"
+    )
+    sys.stdout.write(text + "\n" + "".join(f"survives: {name}\n" for name in survivors))
+    if given.json:
+        found = {"level": given.level, "seconds": seconds, "rows": [row.to_json() for row in rows]}
+        with written(given.json) as file:
+            file.write(json.dumps(found, indent=1).encode())
+    if given.page:
+        text = page.refresh(_PAGE.read_text("utf-8"), rows)
+        with written(_PAGE) as file:
+            file.write(text.encode())
+    return 1 if survivors else 0
+
+
+def _first(names: list[str], level: Level, jobs: int) -> list[Row]:
+    with multiprocessing.Pool(jobs) as pool:
+        return pool.map(partial(_one, level), names, chunksize=8)
+
+
+@cache
+def _bench() -> Kept:
+    return Kept()
+
+
+def _one(level: Level, name: str) -> Row:
+    return first(name, op_cases(level), _bench())
+
+
+def _full(names: list[str], level: Level, jobs: int) -> list[Row]:
+    """Each process has a share of the cases, of every op alike, and all defects."""
+    with multiprocessing.Pool(jobs) as pool:
+        parts = pool.map(partial(_share, names, level, jobs), range(jobs), chunksize=1)
+    for _, alarms in parts:
+        sys.stdout.writelines(f"the sound card fails {name}\n" for name in alarms)
+    rows = [rows for rows, _ in parts]
+    return [_joined(list(same)) for same in zip(*rows, strict=True)]
+
+
+def _share(names: list[str], level: Level, jobs: int, index: int) -> tuple[list[Row], list[str]]:
+    bench = Bench()
+    return full(names, op_cases(level)[index::jobs], bench), bench.alarms
+
+
+def _joined(parts: list[Row]) -> Row:
+    """Adds up what the processes found of one defect."""
+    quickest = min(parts, key=lambda row: (not row.killers, row.before))
+    return Row(
+        defect=quickest.defect,
+        summary=quickest.summary,
+        breaks=quickest.breaks,
+        ran=sum(row.ran for row in parts),
+        changed=sum(row.changed for row in parts),
+        killers=[killer for row in parts for killer in row.killers],
+        smoke=sum(row.smoke for row in parts),
+        faults=sum(row.faults for row in parts),
+        before=quickest.before,
+        seconds=quickest.seconds,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
