@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from accelsdk.errors import InvalidArgument
@@ -87,12 +88,10 @@ class AccumulatorSpec:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(AccumulatorSpec)
-        for row in fields(self):
-            allowed = _choices(hints[row.name])
-            if allowed and getattr(self, row.name) not in allowed:
+        for name, allowed in _allowed().items():
+            if getattr(self, name) not in allowed:
                 raise InvalidArgument(
-                    f"{row.name}={getattr(self, row.name)!r}",
+                    f"{name}={getattr(self, name)!r}",
                     remedy="use one of " + ", ".join(map(repr, allowed)),
                 )
         if not 2 <= self.significand_bits <= 64:
@@ -156,6 +155,14 @@ class AccumulatorSpec:
 _RANGES = {fmt.name: fmt for fmt in (FLOAT16, FLOAT32, FLOAT64)}
 #: Neighbours that stay together where two chunks are dealt alternately.
 _PERIODS: dict[str | None, int] = {"even_odd": 1, "interleaved": 2}
+
+
+@cache
+def _allowed() -> dict[str, tuple[Any, ...]]:
+    """The values that each field with a choice of literals may have."""
+    hints = get_type_hints(AccumulatorSpec)
+    choices = {row.name: _choices(hints[row.name]) for row in fields(AccumulatorSpec)}
+    return {name: allowed for name, allowed in choices.items() if allowed}
 
 
 def _choices(hint: object) -> tuple[Any, ...]:

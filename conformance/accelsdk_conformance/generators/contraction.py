@@ -12,7 +12,7 @@ import numpy as np
 
 from accelsdk.formats import E8M0, FLOAT32, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import data, grids
 from accelsdk_conformance.generators.products import (
     Product,
     domain_bits,
@@ -25,54 +25,15 @@ from accelsdk_conformance.oracles.tensor import (
     F64,
     Tensor,
     code_dtype,
-    decode_table,
     encode,
     magnitudes,
     represent,
 )
 from accelsdk_conformance.problem import Context, NotApplicable, Problem
 
-_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 31, 63, 127, 255)
-
 
 def _operands(case: Case) -> tuple[Format, Format]:
     return data.format_of(case, 0), data.format_of(case, 1)
-
-
-def _whole(fmt: Format, limit: int) -> F64:
-    """Returns the positive whole numbers up to ``limit`` that a format holds."""
-    if fmt.bits > 8:
-        return np.array([n for n in _CHOICES if n <= limit], np.float64)
-    values = np.unique(decode_table(fmt)[np.isfinite(decode_table(fmt))])  # positive ones below
-    if not fmt.is_float:
-        values = values * 2.0**fmt.mantissa_bits  # whole steps; the caller scales back
-    whole: F64 = values[(values >= 1) & (values <= limit) & (values == np.rint(values))]
-    return whole
-
-
-def _grid(
-    a_format: Format,
-    b_format: Format,
-    shape: tuple[int, int, int],
-    bits: int,
-    signs: str,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Draws whole numbers, as large as the exact domain of ``bits`` admits."""
-    m, k, n = shape
-    for limit in sorted({*_CHOICES}, reverse=True):
-        a = rng.choice(_whole(a_format, limit), (m, k))
-        b = rng.choice(_whole(b_format, limit), (k, n))
-        if (a @ b).max(initial=0.0) < 2.0**bits:
-            break
-    if signs == "mixed":
-        a = a * rng.choice([-1.0, 1.0], a.shape)
-        b = b * rng.choice([-1.0, 1.0], b.shape)
-    return _in_steps(a, a_format), _in_steps(b, b_format)
-
-
-def _in_steps(x: F64, fmt: Format) -> Tensor:
-    return represent(x * (2.0**-fmt.mantissa_bits if not fmt.is_float else 1.0), fmt)
 
 
 def exact_grid(case: Case, context: Context) -> Problem:
@@ -80,12 +41,11 @@ def exact_grid(case: Case, context: Context) -> Problem:
     a_format, b_format = _operands(case)
     k, m, n = (int(case.parameters.get(key, 9)) for key in ("k", "m", "n"))
     rng = data.rng(case, context)
-    a, b = _grid(a_format, b_format, (2 * m, k, n), floor_bits(case), "positive", rng)
+    a, b = grids.operands((a_format, b_format), (2 * m, k, n), floor_bits(case), rng)
     # The first rows meet the first columns without any sign: nothing there can cancel.
-    left, right = a.values, b.values
-    left[m:] *= rng.choice([-1.0, 1.0], (m, k))
-    right[:, (n + 1) // 2 :] *= rng.choice([-1.0, 1.0], (k, n - (n + 1) // 2))
-    product = Product(a=represent(left, a_format), b=represent(right, b_format), exact=True)
+    left, right = rng.integers(0, 2, a.shape) == 1, rng.integers(0, 2, b.shape) == 1
+    left[:m], right[:, : (n + 1) // 2] = False, False
+    product = Product(a=grids.negated(a, left), b=grids.negated(b, right), exact=True)
     return problem(case, context, product)
 
 
@@ -95,15 +55,18 @@ def positional(case: Case, context: Context) -> Problem:
     k = int(case.parameters["k"])
     index = np.arange(k)
     width = max(1, (k - 1).bit_length())
-    bits = [(index >> bit) & 1 for bit in range(width)]
-    a = np.array([*bits, *(1 - row for row in bits), np.ones(k)], np.float64)
-    limit = 3 if floor_bits(case) < 24 else 15
-    odd = _whole(b_format, limit)
-    b = data.rng(case, context).choice(odd[odd % 2 == 1], (k, 8))
-    left, right = _in_steps(a, a_format), _in_steps(b, b_format)
-    if case.parameters.get("side") == "right":
-        left, right = _in_steps(b.T, a_format), _in_steps(a.T, b_format)
-    return problem(case, context, Product(a=left, b=right, exact=True))
+    bits = (index[None, :] >> np.arange(width)[:, None]) & 1
+    chosen = np.concatenate([bits, 1 - bits, np.ones((1, k), np.int64)])
+    right_side = case.parameters.get("side") == "right"
+    few, many = (b_format, a_format) if right_side else (a_format, b_format)
+    one = grids.whole(few)[0][0]
+    rows = Tensor(few, chosen.astype(one.dtype) * one)
+    codes, values = grids.whole(many)
+    odd = codes[(values % 2 == 1) & (values <= (3 if floor_bits(case) < 24 else 15))]
+    b = Tensor(many, data.rng(case, context).choice(odd, (k, 8)))
+    if right_side:
+        rows, b = Tensor(many, b.codes.T), Tensor(few, rows.codes.T)
+    return problem(case, context, Product(a=rows, b=b, exact=True))
 
 
 def all_pairs(case: Case, context: Context) -> Problem:
@@ -303,7 +266,8 @@ def scaled(case: Case, context: Context) -> Problem:
     a_format, b_format = _operands(case)
     rng = data.rng(case, context)
     k = int(case.parameters["k"])
-    a, b = _grid(a_format, b_format, (10, k, 7), floor_bits(case), "mixed", rng)
+    a, b = grids.operands((a_format, b_format), (10, k, 7), floor_bits(case), rng)
+    a, b = grids.mixed(a, rng), grids.mixed(b, rng)
     if not int(case.parameters.get("block_size", 0)):
         scales = np.ldexp(1.0, np.concatenate([np.arange(10) * 7 - 30, 20 - np.arange(7) * 5]))
         values = encode(scales, FLOAT32).codes
@@ -361,8 +325,8 @@ def specials(case: Case, context: Context) -> Problem:
     a_format, b_format = _operands(case)
     k = int(case.parameters["k"])
     rng = data.rng(case, context)
-    a, b = _grid(a_format, b_format, (k + 6, k, 5), floor_bits(case), "mixed", rng)
-    left, right = a.values, b.values
+    a, b = grids.operands((a_format, b_format), (k + 6, k, 5), floor_bits(case), rng)
+    left, right = grids.mixed(a, rng).values, grids.mixed(b, rng).values
     for lane in range(k):
         left[lane, lane] = np.nan if a_format.has_nan else left[lane, lane]
     if a_format.has_inf:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from accelsdk.formats import Format
@@ -12,6 +14,7 @@ from accelsdk_conformance.oracles.tensor import F64, encode
 from accelsdk_conformance.problem import Context, Problem
 
 
+@cache
 def _tosa_stream(seed: int, count: int) -> F64:
     """TOSA 1.1 appendix A: numbers in [-1, 1] from a fixed congruence."""
     multiplier = ((8 * seed + 1) * 0x705A5E75) & 0xFFFFFFFF

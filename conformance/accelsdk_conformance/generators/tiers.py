@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,7 @@ def _value_of(spec: AccumulatorSpec, name: str) -> object:
     return getattr(spec, name)
 
 
+@cache
 def weakest(bits: int) -> AccumulatorSpec:
     """Returns the accumulator at a profile's floor."""
     return AccumulatorSpec(significand_bits=bits, align_bits=bits - 1)

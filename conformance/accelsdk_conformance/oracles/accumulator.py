@@ -251,13 +251,12 @@ class _Unit:
         total = exact_sum([drop(value, unit, "rd") for value, _ in found])
         top = np.maximum(largest, self.exponent(running))
         stage = kept if spec.stage_bits is None else spec.stage_bits
-        met = exact_sum(
+        total = exact_sum(
             [
                 drop(total, np.ldexp(1.0, top - stage), "rd"),
                 drop(running, np.ldexp(1.0, top - kept), "rd"),
             ]
         )
-        total = np.where(running != 0, met, total)
         return self.store(total, spec.significand_bits, spec.store_rounding)
 
     def pairwise(self, values: F64, running: F64) -> F64:

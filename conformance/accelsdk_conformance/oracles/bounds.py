@@ -91,7 +91,7 @@ def in_order_bound(sums: Contraction, spec: AccumulatorSpec, block: int = 0) -> 
                 1.0, top - spec.align_bits
             )
         if spec.stage_bits is not None:
-            error = error + (reach > 0) * np.ldexp(1.0, top - spec.stage_bits)
+            error = error + np.ldexp(1.0, top - spec.stage_bits)
         size = size + np.abs(values).sum(axis=0)
         exact = exact + values.sum(axis=0)
         # The prefix itself is only as exact as float64; its own error is part of what it reaches.
@@ -249,6 +249,20 @@ def exact_domain(sums: Contraction, spec: AccumulatorSpec) -> Mask:
     bits = min([spec.significand_bits, spec.promote_bits or 64, *(bits + 1 for bits in kept)])
     if spec.algorithm != "direct" or spec.align_exponent == "block_scale":
         return np.asarray(sums.terms == 0)
+    held = _INPUT_BITS.get(spec.input_precision, 8)
+    least = spec.emin if spec.subnormals_out == "flush" else spec.emin - spec.significand_bits + 1
+    top = int(sums.factors.a_field.max(initial=NOTHING)) + int(
+        sums.factors.b_field.max(initial=NOTHING)
+    )
+    coarse = (
+        least <= sums.unit < -NOTHING
+        and held >= sums.factors.bits
+        and (spec.product_bits is None or sums.factors.bits <= spec.product_bits)
+        and sums.factors.addend is None
+        and all(max(top, spec.align_floor) - cut <= sums.unit for cut in kept)
+    )
+    if coarse and sums.magnitude.max(initial=0.0) < np.ldexp(1.0, min(sums.unit + bits, 1023)):
+        return np.ones(sums.terms.shape, bool)  # all of it, without looking at each product
     grain = sums.grain
     limit = np.ldexp(1.0, np.minimum(grain + bits, 1023))
     inside = np.asarray(sums.magnitude <= limit * (1 - 2.0**-49))
@@ -256,9 +270,7 @@ def exact_domain(sums: Contraction, spec: AccumulatorSpec) -> Mask:
         inside &= np.maximum(sums.field, spec.align_floor) - cut <= grain
     if spec.product_bits is not None:
         inside &= sums.factors.bits <= spec.product_bits
-    least = spec.emin if spec.subnormals_out == "flush" else spec.emin - spec.significand_bits + 1
     inside &= grain >= least
-    held = _INPUT_BITS.get(spec.input_precision, 8)
     if held < sums.factors.bits:
         inside &= np.asarray(_fits(sums.factors.a, held).all(axis=1))[:, None]
         inside &= np.asarray(_fits(sums.factors.b, held).all(axis=0))[None, :]

@@ -67,6 +67,7 @@ class Contraction:
         value: The exact sum of the finite products (Inf and NaN count as 0).
         magnitude: Sum of |a*b| (+ |c|), rounded up by at most one part in 2**50.
         terms: How many products (and addend) are not zero.
+        unit: Exponent of a power of two that divides every term of every output.
         nan: Where NaN is required.
         positive: Where only +Inf products stand among finite ones.
         negative: The same for -Inf.
@@ -76,6 +77,7 @@ class Contraction:
     value: Doubled
     magnitude: F64
     terms: NDArray[np.int64]
+    unit: int
     nan: Mask
     positive: Mask
     negative: Mask
@@ -151,13 +153,16 @@ def contract(
     bits = a_format.precision + b_format.precision
     factors = Factors(left[0], right[0], left[1], right[1], left[2], right[2], bits, bias)
     magnitude = np.abs(factors.a) @ np.abs(factors.b)
-    value = _exact(factors, magnitude)
+    unit = _coarse(factors.a) + _coarse(factors.b)
+    value = _exact(factors, magnitude, unit)
     terms = np.rint((factors.a != 0).astype(np.float32) @ (factors.b != 0)).astype(np.int64)
     if bias is not None:
         value = add(value, Doubled(bias, np.zeros(shape)))
         magnitude, terms = magnitude + np.abs(bias), terms + (bias != 0)
+        unit = min(unit, _coarse(bias))
     nan, positive, negative = _specials(a, b, addend)
-    return Contraction(factors, value, magnitude * (1 + 2.0**-50), terms, nan, positive, negative)
+    size = magnitude * (1 + 2.0**-50)
+    return Contraction(factors, value, size, terms, unit, nan, positive, negative)
 
 
 def _prepared(x: F64, fmt: Format, exponent: NDArray[np.int64] | None) -> tuple[F64, I16, I16]:
@@ -193,12 +198,15 @@ def _extreme(a: I16, b: I16, *, largest: bool) -> I16:
     return found
 
 
-def _exact(factors: Factors, magnitude: F64) -> Doubled:
+def _coarse(x: F64) -> int:
+    return int(_lowest_bit(x).min(initial=-NOTHING))
+
+
+def _exact(factors: Factors, magnitude: F64, unit: int) -> Doubled:
     a, b = factors.a, factors.b
     if not magnitude.size or not a.shape[1]:
         return Doubled(np.zeros(magnitude.shape), np.zeros(magnitude.shape))
-    grain = int(_lowest_bit(a).min()) + int(_lowest_bit(b).min())
-    if magnitude.max() < np.ldexp(1.0, min(grain + 53, 1023)):
+    if magnitude.max() < np.ldexp(1.0, min(unit + 53, 1023)):
         return Doubled(a @ b, np.zeros(magnitude.shape))
     width = (53 - max(a.shape[1] - 1, 1).bit_length()) // 2
     left, right = _slices(a, width, axis=1), _slices(b, width, axis=0)
