@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from accelsdk_conformance.result import Result
-from accelsdk_conformance.run import Run
+from accelsdk_conformance.result import Status
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,17 @@ class Broken:
     formats: tuple[tuple[str, int, int], ...]
 
 
-def broken_ops(found: Run) -> list[Broken]:
-    """Returns the ops with broken cases, in the order of the suite."""
+def broken_ops(results: Iterable[tuple[str, str, str, Status]]) -> list[Broken]:
+    """Returns the ops with broken cases, in the order of the suite.
+
+    Args:
+        results: Profile, op, column of the matrix and status of each case.
+    """
     total: Counter[tuple[str, str, str]] = Counter()
     bad: Counter[tuple[str, str, str]] = Counter()
-    for result in found.results:
-        case = found.cases.get(result.id)
-        if case is not None:
-            key = (str(case.profile), case.op, case.column)
-            total[key] += 1
-            bad[key] += not result.status.conformant
+    for profile, op, column, status in results:
+        total[profile, op, column] += 1
+        bad[profile, op, column] += not status.conformant
     formats: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
     for profile, op, column in total:
         if count := bad[profile, op, column]:
@@ -42,16 +46,13 @@ def broken_ops(found: Run) -> list[Broken]:
     return [Broken(profile, op, tuple(rows)) for (profile, op), rows in formats.items()]
 
 
-def representative_first(found: Run) -> list[Result]:
-    """Returns the broken results, the first of each op and format before all others."""
-    first: list[Result] = []
-    rest: list[Result] = []
+def representative_first(broken: Iterable[T], place: Callable[[T], Hashable]) -> list[T]:
+    """Returns broken results, the first of each place (op and format) before all others."""
+    first: list[T] = []
+    rest: list[T] = []
     seen = set()
-    for result in found.results:
-        if result.status.conformant:
-            continue
-        case = found.cases.get(result.id)
-        key = (case.op, case.column) if case is not None else result.id
+    for result in broken:
+        key = place(result)
         (rest if key in seen else first).append(result)
         seen.add(key)
     return first + rest

@@ -63,17 +63,26 @@ def summary(found: Run, console: Console | None = None) -> None:
     """Prints counts by profile, the failures with their replay commands, and the verdict."""
     out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
     out.print(_table(found))
-    broken = representative_first(found)
+    broken = representative_first(
+        (result for result in found.results if not result.status.conformant),
+        lambda result: _place(found, result),
+    )
     for result in broken[:_SHOWN]:
         _print_failure(out, found, result)
     if len(broken) > _SHOWN:
         out.print(f"... and {len(broken) - _SHOWN} more; --report DIR lists all")
-    for row in broken_ops(found):
+    judged = ((found.cases[r.id], r.status) for r in found.results if r.id in found.cases)
+    for row in broken_ops((str(c.profile), c.op, c.column, status) for c, status in judged):
         formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
         out.print(f"broken: {row.profile} {row.op}: {formats}", markup=False)
     for claim, count in sorted(found.false_claims.items()):
         out.print(f"claim refuted: {claim} (by {count} cases)", markup=False)
     out.print(verdict(found), markup=False)
+
+
+def _place(found: Run, result: Result) -> tuple[str, ...]:
+    case = found.cases.get(result.id)
+    return (case.op, *case.formats) if case is not None else (result.id,)
 
 
 def verdict(found: Run) -> str:
