@@ -2,7 +2,7 @@
 
 Legal hardware differs: accumulator width and rounding, subnormals, overflow, MX scale rule,
 requantise rounding. A backend declares what it does, conformance holds it to that. What is
-not declared is unclaimed, which is never a failure; docs/numerics.md explains each field.
+not declared is unclaimed, which is never a failure; docs/datasheet.md explains each field.
 
 Lookups take the most specific entry: ``(op, a, b, out)`` with ``"*"`` in any place.
 """
@@ -25,7 +25,14 @@ OpKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntSpec:
-    """Integer accumulation: width, and what happens beyond it."""
+    """Integer accumulation: width, and what happens beyond it.
+
+    Attributes:
+        acc_bits: Bits of the accumulator, two's complement, up to 64.
+        overflow: What a sum beyond it becomes before it is an int32.
+        pair16: Whether the sum of two neighbouring products saturates at 16 bits, as
+            ``vpmaddubsw`` does.
+    """
 
     acc_bits: int = 32
     overflow: Literal["wrap", "saturate"] = "wrap"
@@ -51,7 +58,13 @@ class CastSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantSpec:
-    """Affine quantisation: how x/scale is formed, and when the zero point is added."""
+    """Affine quantisation: how x/scale is formed, and when the zero point is added.
+
+    Attributes:
+        scaling: Division by the scale, or multiplication by its rounded reciprocal.
+        zero_point: Added after rounding, before it, or in one fused multiply-add before it.
+        rounding: A name of `accelsdk.numerics.rounding.Rounding`.
+    """
 
     scaling: Literal["divide", "reciprocal"] = "divide"
     zero_point: Literal["after", "before", "fma"] = "after"
@@ -60,7 +73,14 @@ class QuantSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequantSpec:
-    """Requantisation of a 32-bit accumulator to 8 bits."""
+    """Requantisation of a 32-bit accumulator to 8 bits.
+
+    Attributes:
+        arithmetic: How a Requantize whose attribute says ``float32`` is computed; the fixed-point
+            ones are what their attribute says.
+        rounding: A name of `accelsdk.numerics.rounding.Rounding`, of the float modes.
+        clamp: Whether results beyond the code range saturate; else they wrap.
+    """
 
     arithmetic: Literal["float32", "float64", "fixed_single", "fixed_double", "inexact"] = "float32"
     rounding: str = "nearest_even"
@@ -97,22 +117,38 @@ class FunctionSpec:
         floor: Absolute error allowed near zero, in units of 2**(1-p) times ``floor_of``.
         floor_of: ``"1"`` or ``"|x|"``.
         subnormals: Whether subnormal results and inputs are kept.
+        domain: Finite arguments, from and to, that the limit holds for; None: all of them.
+            Beyond it only NaN and infinities are held to their rules.
+        nan: Whether a NaN operand gives NaN; ``ignore``: Max, Min and Clip give the other
+            operand.
     """
 
     ulp: float
     floor: float = 0.0
     floor_of: Literal["1", "|x|"] = "1"
     subnormals: Literal["keep", "flush"] = "keep"
+    domain: tuple[float, float] | None = None
+    nan: Literal["propagate", "ignore"] = "propagate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceSpec:
-    """A reduction: significand bits, order, variance algorithm, NaN and empty cases."""
+    """A reduction.
+
+    Attributes:
+        significand_bits: Bits of a stored partial sum.
+        order: In which order terms are added.
+        variance: How normalisations compute their variance.
+        nan: Whether a NaN among the operands of Max and Min is the result, in every lane.
+        empty: Result of an empty reduction: the identity that ONNX names (0, 1, -Inf, +Inf), zero
+            for every op, or anything.
+    """
 
     significand_bits: int = 24
     order: Literal["any", "sequential", "pairwise"] = "any"
     variance: Literal["two_pass", "one_pass", "welford"] = "two_pass"
     nan: Literal["propagate", "ignore"] = "propagate"
+    empty: Literal["identity", "zero", "undefined"] = "identity"
 
 
 Spec = TypeVar("Spec")

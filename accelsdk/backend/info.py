@@ -17,7 +17,7 @@ from typing import Final
 from accelsdk.errors import InvalidArgument, NotFound
 
 #: Version of the vendor contract. A plugin fits if the majors are equal.
-API_VERSION: Final = (1, 1)
+API_VERSION: Final = (1, 2)
 
 OptionValue = str | int | float | bool
 Options = Mapping[str, OptionValue]

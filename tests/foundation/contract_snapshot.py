@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 MODULES = ("info", "backend", "driver", "program", "optional", "datasheet", "observer")
-SNAPSHOT = Path(__file__).parent.parent / "data" / "contract-1.1.json"
+SNAPSHOT = Path(__file__).parent.parent / "data" / "contract-1.2.json"
 
 
 def snapshot():
