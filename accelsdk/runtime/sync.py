@@ -36,6 +36,20 @@ def settle(steps: Iterable[Step]) -> None:
         pending.extend(pending.popleft()())
 
 
+def again(error: AccelError) -> AccelError:
+    """Returns an equal error, to be raised.
+
+    What is raised collects the frames that it passes through, and keeps their buffers alive as
+    long as it lives itself; the error of an event, a semaphore or a poisoned range lives long,
+    and several threads may raise it at once.
+    """
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    fresh.__cause__, fresh.__context__ = error.__cause__, error.__context__
+    fresh.__suppress_context__ = error.__suppress_context__
+    return fresh
+
+
 class Event:
     """The completion of one piece of submitted work. Made by the SDK; thread-safe.
 
@@ -101,7 +115,7 @@ class Event:
                 remedy="the work goes on: wait again, or cancel it",
             )
         if self.failure is not None:
-            raise self.failure.with_traceback(None)
+            raise again(self.failure)
 
     def add_done_callback(self, function: Callable[[Event], object]) -> None:
         """Calls ``function(event)`` on an SDK thread once the work is complete.
@@ -236,7 +250,7 @@ class Semaphore:
             AccelError: The semaphore has failed, with its first error.
         """
         if self._failure is not None:
-            raise self._failure.with_traceback(None)
+            raise again(self._failure)
         return self._value
 
     def at(self, value: int) -> Timepoint:

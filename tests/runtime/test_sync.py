@@ -17,6 +17,7 @@ from accelsdk.errors import (
     FailedPrecondition,
     Internal,
     InvalidArgument,
+    OutOfMemory,
     PluginError,
 )
 from accelsdk.runtime.client import Client
@@ -271,3 +272,34 @@ def test_closing_gives_up_on_a_driver_that_hangs(hold, monkeypatch, caplog):
     assert "hangs" in caplog.text
     with pytest.raises(FailedPrecondition, match="client is closed"):
         result.wait(0)
+
+
+def test_a_caught_error_keeps_nothing_of_the_frames_that_it_passed_through(rig):
+    def fails_to_read():
+        x = rig.device.poisoned(rig.empty().type, Internal("poison"))
+        with pytest.raises(Internal, match="poison"):
+            x.numpy()  # on the default stream, which remembers its first failure
+
+    rig.device.memory_stats()
+    before = len(rig.behaviour.live)
+    for _ in range(3):
+        fails_to_read()
+    rig.device.trim()
+    assert len(rig.behaviour.live) == before
+
+
+def test_each_waiter_raises_an_error_of_its_own_with_all_that_it_says():
+    semaphore, cause = Semaphore(), ValueError("why")
+    first = OutOfMemory(requested=3, in_use=2, limit=4, device="d")
+    first.__cause__ = cause
+    semaphore.fail(first)
+    raised = []
+    for _ in range(2):
+        with pytest.raises(OutOfMemory) as caught:
+            semaphore.wait(1)
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]
+    for error in raised:
+        assert (str(error), error.requested, error.limit) == (str(first), 3, 4)
+        assert error.__cause__ is cause
+    assert first.__traceback__ is None
