@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from accelsdk.errors import AccelError
 from accelsdk_conformance.case import Case, Profile
@@ -55,9 +55,9 @@ def run_case(case: Case, subject: Subject, seed: int) -> Result:
     started = time.perf_counter()
     try:
         if case.profile is Profile.DEVICE:
-            from accelsdk_conformance.scenarios.run import run_scenario
+            from accelsdk_conformance.scenarios.run import DeviceSubject, run_scenario
 
-            result = run_scenario(case, subject)
+            result = run_scenario(case, cast("DeviceSubject", subject), seed)
         else:
             result = examine(case, subject, seed)
     except Exception as error:  # a defect of the suite or of a vendor's generator: say so, go on
