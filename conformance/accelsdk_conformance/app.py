@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from accelsdk_conformance.command import command
+from accelsdk_conformance.commands.compare import compare_reports
 from accelsdk_conformance.commands.list import list_cases
 
 app = typer.Typer(invoke_without_command=True, callback=command)
 app.command("list")(list_cases)
+app.command("compare")(compare_reports)

@@ -16,14 +16,12 @@ from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.catalogue import short
 from accelsdk_conformance.coverage import coverage
-from accelsdk_conformance.report.claims import judged_claims
-from accelsdk_conformance.report.terminal import verdict
+from accelsdk_conformance.report.derive import derived
 from accelsdk_conformance.result import Result
 from accelsdk_conformance.run import Run
 
 #: Version of the JSON report; readers refuse another major.
 FORMAT = "2.0"
-VERDICTS = {0: "conformant", 1: "non-conformant", 2: "could-not-run"}
 
 Report = Mapping[str, Any]
 
@@ -38,8 +36,8 @@ def schema() -> dict[str, Any]:
 def as_json(found: Run) -> dict[str, Any]:
     """Returns the report of a run as data."""
     about = dict(found.about)
-    results = [_result(found, result) for result in found.results]
-    return {
+    claims = about.pop("claims", ())
+    report = {
         "format": FORMAT,
         "suite": {"version": metadata.version("accelsdk"), **identity(found.cases.values())},
         "plugin": found.settings.plugin,
@@ -48,12 +46,6 @@ def as_json(found: Run) -> dict[str, Any]:
         "level": str(found.level),
         "profiles": [str(profile) for profile in found.profiles],
         "partial": found.partial,
-        "verdict": VERDICTS[found.exit_code],
-        "headline": verdict(found),
-        "counts": {str(status): count for status, count in sorted(found.counts.items())},
-        "tiers": dict(sorted(found.tiers.items())),
-        "claims": judged_claims(about.pop("claims", ()), results),
-        "refuted_claims": dict(sorted(found.false_claims.items())),
         "waivers": [
             {
                 "id": waiver.pattern,
@@ -66,8 +58,9 @@ def as_json(found: Run) -> dict[str, Any]:
         "backend": about,
         "environment": dict(found.environment),
         "coverage": _coverage(found),
-        "results": results,
+        "results": [_result(found, result) for result in found.results],
     }
+    return {**report, **derived(report, claims)}
 
 
 def identity(cases: Iterable[Case]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from accelsdk_conformance.case import Level, Profile
+from accelsdk_conformance.case import Profile
 from accelsdk_conformance.report.broken import broken_ops, representative_first
+from accelsdk_conformance.report.derive import headline
 from accelsdk_conformance.result import Result, Status
-from accelsdk_conformance.run import CONFORMANT, NON_CONFORMANT, Run
+from accelsdk_conformance.run import Run
 
 _WIDTH = 80
 _SHOWN = 5
@@ -87,22 +88,13 @@ def _place(found: Run, result: Result) -> tuple[str, ...]:
 
 def verdict(found: Run) -> str:
     """Returns the last line: what may be said of the plugin after this run."""
-    name = found.settings.plugin
-    passed = found.counts.get(Status.PASSED, 0)
-    total = len(found.results)
-    counted = f"{passed} of {total} cases passed"
-    unsupported = found.counts.get(Status.UNSUPPORTED, 0)
-    counted += f", {unsupported} unsupported" if unsupported else ""
-    if found.exit_code == NON_CONFORMANT:
-        return f"{name}: NON-CONFORMANT ({counted})"
-    if found.exit_code != CONFORMANT:
-        return f"{name}: COULD NOT RUN ({counted})"
-    if found.partial:
-        return f"{name}: no failure in the selected cases ({counted}); a selection proves nothing"
-    if found.level is Level.SMOKE:
-        return f"{name}: no failure at level smoke, which is not sufficient ({counted})"
-    profiles = ", ".join(found.profiles or [*Profile])
-    return f"{name}: CONFORMANT to {profiles} ({counted})"
+    return headline(
+        found.settings.plugin,
+        found.counts,
+        found.level,
+        found.profiles,
+        found.partial,
+    )
 
 
 def _table(found: Run) -> Table:
