@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import FLOAT32, INT64
+from accelsdk.formats import INT32, INT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
@@ -23,110 +23,250 @@ from accelsdk_conformance.problem import (
 )
 
 Codes = NDArray[Any]
+Shape = tuple[int, ...]
 #: Operand shapes, indices, attributes and the reference of one movement.
-Move = tuple[list[tuple[int, ...]], list[Codes], dict[str, Any], Callable[..., Any]]
+Move = tuple[list[Shape], list[Codes], dict[str, Any], Callable[..., Any]]
 
 _CUBE = (3, 5, 4)
+
+
+def _plain(shape: Shape, attributes: dict[str, Any], reference: Callable[..., Any]) -> Move:
+    return [shape], [], attributes, reference
+
+
+def _shaped() -> dict[str, Move]:
+    """Returns movements that rearrange axes: Reshape, Transpose, Expand, Tile."""
+
+    def reshape(before: Shape, after: Shape) -> Move:
+        return _plain(before, {"shape": after}, lambda x: x.reshape(after))
+
+    def transpose(shape: Shape, *perm: int) -> Move:
+        return _plain(shape, {"perm": perm}, lambda x: x.transpose(perm))
+
+    def expand(before: Shape, shape: Shape) -> Move:
+        full = np.broadcast_shapes(before, shape)
+        return _plain(before, {"shape": shape}, lambda x: np.broadcast_to(x, full))
+
+    def tile(shape: Shape, *repeats: int) -> Move:
+        return _plain(shape, {"repeats": repeats}, lambda x: np.tile(x, repeats))
+
+    return {
+        "Reshape/flat": reshape(_CUBE, (60,)),
+        "Reshape/rank6": reshape(_CUBE, (1, 3, 5, 2, 2, 1)),
+        "Reshape/empty": reshape((0, 4), (2, 0)),
+        "Reshape/scalar": reshape((1, 1), ()),
+        "Reshape/odd": reshape((7, 3), (3, 7)),
+        "Transpose/210": transpose(_CUBE, 2, 1, 0),
+        "Transpose/021": transpose(_CUBE, 0, 2, 1),
+        "Transpose/120": transpose(_CUBE, 1, 2, 0),
+        "Transpose/matrix": transpose((33, 17), 1, 0),
+        "Transpose/rank4": transpose((2, 3, 4, 5), 0, 2, 3, 1),
+        "Transpose/rank6": transpose((2, 1, 3, 2, 3, 2), 5, 3, 0, 4, 2, 1),
+        "Transpose/scalar": transpose(()),
+        "Transpose/empty": transpose((3, 0, 2), 2, 0, 1),
+        "Expand/rank": expand((5, 1), (3, 5, 4)),
+        "Expand/scalar": expand((), (2, 3)),
+        "Expand/ones": expand((3, 1, 4), (1, 2, 1)),
+        "Expand/empty": expand((1, 3), (0, 3)),
+        "Tile/both": tile((3, 2), 2, 3),
+        "Tile/rank4": tile((1, 3, 1, 2), 2, 1, 3, 2),
+        "Tile/none": tile((3, 2), 0, 2),
+    }
+
+
+def _cut() -> dict[str, Move]:
+    """Returns movements that join and cut: Concat, Split, Slice."""
+
+    def concat(axis: int, *shapes: Shape) -> Move:
+        return list(shapes), [], {"axis": axis}, lambda *x: np.concatenate(x, axis=axis)
+
+    def split(shape: Shape, axis: int, *parts: int) -> Move:
+        ends = np.cumsum(parts)[:-1]
+        attributes = {"axis": axis, "split": parts}
+        return _plain(shape, attributes, lambda x: np.split(x, ends, axis))
+
+    def slices(shape: Shape, at: Any, **given: Shape) -> Move:  # noqa: ANN401 # an index
+        return _plain(shape, dict(given), lambda x: x[at])
+
+    found = {
+        f"Concat/axis{axis}": concat(
+            axis, *(tuple(n + i * (a == axis) for a, n in enumerate(_CUBE)) for i in range(3))
+        )
+        for axis in (0, 1, 2)
+    }
+    return found | {
+        "Concat/last": concat(-1, (3, 1), (3, 5), (3, 2), (3, 7)),
+        "Concat/one": concat(0, (5, 3)),
+        "Concat/empty": concat(1, (3, 2), (3, 0), (3, 3)),
+        "Concat/vector": concat(0, (3,), (1,), (5,)),
+        "Split/uneven": split((4, 9), 1, 2, 3, 4),
+        "Split/first": split((5, 3), 0, 1, 4),
+        "Split/empty": split((3, 5), -1, 0, 3, 0, 2),
+        "Split/middle": split((3, 5, 3), 1, 1, 3, 1),
+        "Slice/steps": slices(
+            (9, 10), np.s_[1:9:3, 8:1:-2], starts=(1, 8), ends=(9, 1), axes=(0, 1), steps=(3, -2)
+        ),
+        "Slice/reverse": slices(
+            (7, 3), np.s_[::-1], starts=(6,), ends=(-8,), axes=(0,), steps=(-1,)
+        ),
+        "Slice/odd": slices(
+            (5, 7), np.s_[1:4, 3:6], starts=(1, 3), ends=(4, 6), axes=(0, 1), steps=(1, 1)
+        ),
+        "Slice/negative": slices(
+            (6, 4, 7), np.s_[:, 1:3, 2:5:2], starts=(-5, -3), ends=(-2, -1), axes=(-1, 1),
+            steps=(2, 1),
+        ),
+        "Slice/clamped": slices(
+            (5, 6), np.s_[2:5, ::-1], starts=(2, 100), ends=(100, -100), axes=(0, 1),
+            steps=(1, -1),
+        ),
+        "Slice/empty": slices((5, 3), np.s_[3:3], starts=(3,), ends=(2,), axes=(0,), steps=(1,)),
+        "Slice/vector": slices((77,), np.s_[3:70], starts=(3,), ends=(70,), axes=(0,), steps=(1,)),
+    }  # fmt: skip
+
+
+def _gathered(rng: np.random.Generator) -> dict[str, Move]:
+    """Returns movements by index: Gather, GatherND, GatherElements."""
+
+    def gather(shape: Shape, axis: int, at: Shape) -> Move:
+        index = rng.integers(-shape[axis], shape[axis], at)
+        return [shape], [index], {"axis": axis}, lambda x, i: np.take(x, i, axis=axis)
+
+    def gather_nd(shape: Shape, depth: int, count: Shape, batch: int = 0) -> Move:
+        extents = np.array(shape[batch : batch + depth])
+        index = rng.integers(-extents, extents, (*shape[:batch], *count, depth))
+
+        def reference(x: Codes, i: Codes) -> Codes:
+            rows = [x[(*place[:batch], *i[place])] for place in np.ndindex(*i.shape[:-1])]
+            return np.array(rows, x.dtype).reshape(*i.shape[:-1], *x.shape[batch + depth :])
+
+        return [shape], [index], {"batch_dims": batch}, reference
+
+    def elements(shape: Shape, axis: int, at: Shape) -> Move:
+        index = rng.integers(-shape[axis], shape[axis], at)
+        parts = tuple(slice(n if a != axis % len(at) else None) for a, n in enumerate(at))
+
+        def reference(x: Codes, i: Codes) -> Codes:
+            return np.take_along_axis(x[parts], i % shape[axis], axis=axis)
+
+        return [shape], [index], {"axis": axis}, reference
+
+    found = {f"Gather/axis{axis}": gather(_CUBE, axis, (2, 3)) for axis in (0, 1, 2)}
+    return found | {
+        "Gather/scalar": gather(_CUBE, 1, ()),
+        "Gather/last": gather((4, 9), -1, (13,)),
+        "Gather/empty": gather(_CUBE, 0, (0,)),
+        "GatherND/rows": gather_nd(_CUBE, 2, (7,)),
+        "GatherND/full": gather_nd(_CUBE, 3, (2, 5)),
+        "GatherND/first": gather_nd(_CUBE, 1, (4,)),
+        "GatherND/batch": gather_nd((3, 5, 4), 1, (6,), batch=1),
+        "GatherND/batch2": gather_nd((2, 3, 5, 2), 1, (4,), batch=2),
+        "GatherElements/axis1": elements(_CUBE, 1, (3, 6, 4)),
+        "GatherElements/axis0": elements(_CUBE, 0, (7, 5, 4)),
+        "GatherElements/last": elements(_CUBE, -1, (2, 3, 9)),
+    }
+
+
+def _scattered(rng: np.random.Generator) -> dict[str, Move]:
+    """Returns movements into places, each written once: ScatterElements, ScatterND."""
+
+    def elements(shape: Shape, axis: int, at: Shape) -> Move:
+        lines = [rng.permutation(shape[axis])[: at[axis]] for _ in range(np.prod(at) // at[axis])]
+        rest = tuple(n for a, n in enumerate(at) if a != axis % len(at))
+        index = np.moveaxis(np.array(lines).reshape(*rest, at[axis]), -1, axis)
+        index = index - shape[axis] * rng.integers(0, 2, at)  # negative ones count from the end
+
+        def reference(x: Codes, updates: Codes, i: Codes) -> Codes:
+            out = x.copy()
+            for place in np.ndindex(*i.shape):
+                to = [*place]
+                to[axis] = i[place]
+                out[tuple(to)] = updates[place]
+            return out
+
+        return [shape, at], [index], {"axis": axis, "reduction": "none"}, reference
+
+    def rows(shape: Shape, depth: int, count: Shape) -> Move:
+        extents = shape[:depth]
+        flat = rng.permutation(int(np.prod(extents)))[: int(np.prod(count))]
+        index: Codes = np.stack(np.unravel_index(flat, extents), axis=-1).reshape(*count, depth)
+        back = rng.integers(0, 2, index.shape)  # negative ones count from the end
+        index = index - np.array(extents) * back
+
+        def reference(x: Codes, updates: Codes, i: Codes) -> Codes:
+            out = x.copy()
+            for place in np.ndindex(*i.shape[:-1]):
+                out[tuple(i[place])] = updates[place]
+            return out
+
+        shapes = [shape, (*count, *shape[depth:])]
+        return shapes, [index], {"reduction": "none"}, reference
+
+    return {
+        "ScatterElements/axis1": elements(_CUBE, 1, (3, 2, 4)),
+        "ScatterElements/axis0": elements((7, 3), 0, (5, 2)),
+        "ScatterElements/last": elements((2, 3, 9), -1, (2, 2, 4)),
+        "ScatterND/rows": rows(_CUBE, 2, (3,)),
+        "ScatterND/full": rows(_CUBE, 3, (2, 7)),
+        "ScatterND/first": rows(_CUBE, 1, (2,)),
+    }
+
+
+def _padded() -> dict[str, Move]:
+    """Returns every mode of Pad, with the value given and left out, adding and removing."""
+
+    def pad(shape: Shape, pads: Shape, mode: str, fill: bool = False) -> Move:
+        rank = len(shape)
+        cut = tuple(
+            slice(max(-pads[a], 0), n - max(-pads[a + rank], 0)) for a, n in enumerate(shape)
+        )
+        ends = [(max(pads[a], 0), max(pads[a + rank], 0)) for a in range(rank)]
+
+        def reference(x: Codes, *value: Codes) -> Codes:
+            if value:
+                return np.pad(x[cut], ends, mode="constant", constant_values=value[0])
+            padded: Codes = np.pad(x[cut], ends, mode=mode)  # type: ignore[call-overload]
+            return padded
+
+        shapes = [shape, ()] if fill else [shape]
+        return shapes, [], {"pads": pads, "mode": mode}, reference
+
+    ends = (1, 2, 3, 0)
+    found = {f"Pad/{mode}": pad((4, 5), ends, mode) for mode in ("constant", "edge", "wrap")}
+    return found | {
+        "Pad/reflect": pad((4, 5), ends, "reflect"),
+        "Pad/crop": pad((4, 5), (-1, 2, 0, -2), "constant"),
+        "Pad/fill": pad((4, 5), (1, 2, 3, -1), "constant", fill=True),
+        "Pad/fill3": pad((2, 3, 5), (0, 1, 2, 1, 0, 1), "constant", fill=True),
+        "Pad/edge3": pad((2, 3, 5), (1, 0, 4, 0, 2, 3), "edge"),
+        "Pad/reflect3": pad((2, 4, 5), (1, 3, 0, 0, 2, 4), "reflect"),
+        "Pad/wrap3": pad((2, 3, 5), (1, 3, 0, 2, 2, 5), "wrap"),
+        "Pad/empty": pad((0, 3), (1, 0, 1, 2), "constant", fill=True),
+        "Pad/vector": pad((13,), (3, 5), "edge"),
+    }
 
 
 def _moves() -> dict[str, Move]:
     """Returns every movement case by name: op, then variant."""
     rng = np.random.default_rng(7)
-    found: dict[str, Move] = {}
-
-    def plain(
-        name: str, shape: tuple[int, ...], attributes: dict[str, Any], f: Callable[..., Any]
-    ) -> None:
-        found[name] = ([shape], [], attributes, f)
-
-    plain("Reshape/flat", _CUBE, {"shape": (60,)}, lambda x: x.reshape(60))
-    plain(
-        "Reshape/rank6", _CUBE, {"shape": (1, 3, 5, 2, 2, 1)}, lambda x: x.reshape(1, 3, 5, 2, 2, 1)
-    )
-    plain("Reshape/empty", (0, 4), {"shape": (2, 0)}, lambda x: x.reshape(2, 0))
-    for perm in ((2, 1, 0), (0, 2, 1), (1, 2, 0)):
-        name = "".join(map(str, perm))
-        plain(f"Transpose/{name}", _CUBE, {"perm": perm}, lambda x, p=perm: x.transpose(p))
-    plain("Transpose/matrix", (33, 17), {"perm": (1, 0)}, lambda x: x.T)
-    for axis in (0, 1, 2):
-        shapes = [tuple(n + i if a == axis else n for a, n in enumerate(_CUBE)) for i in range(3)]
-        found[f"Concat/axis{axis}"] = (
-            shapes, [], {"axis": axis}, lambda *x, a=axis: np.concatenate(x, axis=a),
-        )  # fmt: skip
-    plain(
-        "Slice/steps", (9, 10),
-        {"starts": (1, 8), "ends": (9, 1), "axes": (0, 1), "steps": (3, -2)},
-        lambda x: x[1:9:3, 8:1:-2],
-    )  # fmt: skip
-    plain(
-        "Slice/reverse", (7, 3), {"starts": (6,), "ends": (-8,), "axes": (0,), "steps": (-1,)},
-        lambda x: x[::-1],
-    )  # fmt: skip
-    plain(
-        "Slice/odd", (5, 7), {"starts": (1, 3), "ends": (4, 6), "axes": (0, 1), "steps": (1, 1)},
-        lambda x: x[1:4, 3:6],
-    )  # fmt: skip
-    plain("Split/uneven", (4, 9), {"axis": 1, "split": (2, 3, 4)}, lambda x: np.split(x, [2, 5], 1))
-    plain("Split/first", (5, 3), {"axis": 0, "split": (1, 4)}, lambda x: np.split(x, [1], 0))
-    for axis in (0, 1, 2):
-        index = rng.integers(-_CUBE[axis], _CUBE[axis], (2, 3))
-        found[f"Gather/axis{axis}"] = (
-            [_CUBE], [index], {"axis": axis}, lambda x, i, a=axis: np.take(x, i, axis=a),
-        )  # fmt: skip
-    nd = np.stack([rng.integers(0, 3, 7), rng.integers(0, 5, 7)], axis=1)
-    found["GatherND/rows"] = ([_CUBE], [nd], {"batch_dims": 0}, lambda x, i: x[i[:, 0], i[:, 1]])
-    elements = rng.integers(-5, 5, (3, 6, 4))
-    found["GatherElements/axis1"] = (
-        [_CUBE], [elements], {"axis": 1}, lambda x, i: np.take_along_axis(x, i, axis=1),
-    )  # fmt: skip
-    permuted = np.stack([rng.permutation(5)[:2] for _ in range(12)]).reshape(3, 4, 2)
-    places = permuted.transpose(0, 2, 1)
-    found["ScatterElements/axis1"] = (
-        [_CUBE, (3, 2, 4)], [places], {"axis": 1, "reduction": "none"}, _scatter_elements,
-    )  # fmt: skip
-    rows = np.array([[2, 0], [0, 4], [1, 1]])
-    found["ScatterND/rows"] = ([_CUBE, (3, 4)], [rows], {"reduction": "none"}, _scatter_nd)
-    for mode in ("constant", "edge", "reflect", "wrap"):
-        plain(
-            f"Pad/{mode}", (4, 5), {"pads": (1, 2, 3, 0), "mode": mode},
-            lambda x, m=mode: np.pad(x, [(1, 3), (2, 0)], mode=m),
-        )  # fmt: skip
-    plain(
-        "Pad/crop", (4, 5), {"pads": (-1, 2, 0, -2), "mode": "constant"},
-        lambda x: np.pad(x[1:, :3], [(0, 0), (2, 0)]),
-    )  # fmt: skip
-    plain("Expand/rank", (5, 1), {"shape": (3, 5, 4)}, lambda x: np.broadcast_to(x, (3, 5, 4)))
-    plain("Expand/scalar", (), {"shape": (2, 3)}, lambda x: np.broadcast_to(x, (2, 3)))
-    plain("Tile/both", (3, 2), {"repeats": (2, 3)}, lambda x: np.tile(x, (2, 3)))
-    return found
-
-
-def _scatter_elements(x: Codes, updates: Codes, index: Codes) -> Codes:
-    out = x.copy()
-    np.put_along_axis(out, index, updates, axis=1)
-    return out
-
-
-def _scatter_nd(x: Codes, updates: Codes, index: Codes) -> Codes:
-    out = x.copy()
-    for row, update in zip(index, updates, strict=True):
-        out[tuple(row)] = update
-    return out
+    return _shaped() | _cut() | _gathered(rng) | _scattered(rng) | _padded()
 
 
 MOVES = _moves()
 
 
 def move(case: Case, context: Context) -> Problem:
-    """One movement of one format, on a ramp of codes."""
+    """One movement of one format, on a ramp of codes that runs on from operand to operand."""
     fmt = data.format_of(case, 0)
     shapes, indices, attributes, reference = MOVES[f"{case.op}/{case.parameters['variant']}"]
-    tensors = [data.ramp(fmt, shape) for shape in shapes]
-    tensors = [Tensor(fmt, t.codes ^ t.codes.dtype.type(i)) for i, t in enumerate(tensors)]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    run = data.ramp(fmt, (sum(sizes),)).codes
+    parts = np.split(run, np.cumsum(sizes)[:-1])
+    tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, shapes, strict=True)]
     wanted = reference(*(t.codes for t in tensors), *indices)
     results = wanted if isinstance(wanted, list) else [wanted]
-    expected = [_plain(Tensor(fmt, np.ascontiguousarray(result))) for result in results]
-    index = [from_integers(i, INT64) for i in indices]
+    expected = [_moved(Tensor(fmt, np.asarray(result, order="C"))) for result in results]
+    index = [from_integers(i, INT32 if case.parameters.get("index") else INT64) for i in indices]
     operands = (tensors[0], *index, *tensors[1:]) if index else tuple(tensors)
     return Problem(
         op=case.op,
@@ -137,78 +277,42 @@ def move(case: Case, context: Context) -> Problem:
     )
 
 
-def _plain(tensor: Tensor) -> Expected:
+def _moved(tensor: Tensor) -> Expected:
     """Returns the expectation of exactly these codes: a NaN that is moved keeps its payload."""
     return Expected(tensor.format, tensor.shape, ((Tier.T0, Exact(tensor.codes)),), Tier.T0)
 
 
-def resize(case: Case, context: Context) -> Problem:
-    """Doubling: nearest repeats, linear interpolates on whole numbers, exactly."""
-    mode = str(case.parameters["mode"])
-    x = represent(4.0 * np.arange(24).reshape(1, 1, 4, 6), FLOAT32)
-    attributes: dict[str, Any] = {
-        "output_shape": (1, 1, 8, 12),
-        "scales": (1.0, 1.0, 2.0, 2.0),
-        "mode": mode,
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    }
-    values = x.values
-    for axis in (2, 3):
-        doubled = np.repeat(values, 2, axis=axis)
-        if mode == "linear":
-            after = np.concatenate(
-                [values.take(range(1, values.shape[axis]), axis), values.take([-1], axis)], axis
-            )
-            middle = (values + after) / 2
-            doubled = np.stack([values, middle], axis=axis + 1).reshape(doubled.shape)
-        values = doubled
-    expected = expect_exact(represent(values, FLOAT32))
-    return Problem(op="Resize", operands=(x,), attributes=attributes, oracle=always(expected))
+_UFUNCS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-# -- pooling ----------------------------------------------------------------------------------
-
-
-def pool(case: Case, context: Context) -> Problem:
-    """MaxPool and AveragePool over whole numbers: strides, padding, corners, both divisors."""
+def combine(case: Case, context: Context) -> Problem:
+    """ScatterElements and ScatterND that combine: places are hit often, and sums are exact."""
     fmt = data.format_of(case, 0)
-    kernel, stride, pad = (int(case.parameters[key]) for key in ("kernel", "stride", "pad"))
     rng = data.rng(case, context)
-    size = (2, 3, 11, 9)
-    whole = rng.integers(-60, 60, size) if fmt.is_signed else rng.integers(0, 120, size)
-    x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
-    padded = np.pad(
-        whole.astype(np.float64),
-        [(0, 0), (0, 0), (pad, pad), (pad, pad)],
-        constant_values=np.nan,
-    )
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    windows = windows[:, :, ::stride, ::stride].reshape(
-        *windows[:, :, ::stride, ::stride].shape[:4], -1
-    )
-    attributes: dict[str, Any] = {
-        "kernel_shape": (kernel, kernel),
-        "strides": (stride, stride),
-        "pads": (pad,) * 4,
-        "dilations": (1, 1),
-    }
-    if case.op == "MaxPool":
-        found = np.nanmax(windows, axis=-1)
-        tensor = represent(found, fmt) if fmt.is_float else from_integers(found, fmt)
-        return Problem(
-            op="MaxPool", operands=(x,), attributes=attributes, oracle=always(expect_exact(tensor))
-        )
-    include = int(case.parameters["count_include_pad"])
-    count = float(kernel * kernel) if include else (~np.isnan(windows)).sum(axis=-1)
-    from accelsdk_conformance.generators.composite import carried_problem
-    from accelsdk_conformance.oracles.carried import Carried
+    how = str(case.parameters["reduction"])
+    shape = (5, 7)
+    before, updates = _whole(fmt, shape, how, rng), _whole(fmt, (9, 7), how, rng)
+    attributes: dict[str, Any] = {"reduction": how}
+    if case.op == "ScatterElements":
+        index = rng.integers(-5, 5, (9, 7))
+        place: tuple[Codes, ...] = (index % 5, np.broadcast_to(np.arange(7), (9, 7)))
+        attributes["axis"] = 0
+    else:
+        rows = rng.integers(-5, 5, 9)
+        index, place = rows[:, None], (rows % 5,)
+    after = before.copy()
+    _UFUNCS[how].at(after, place, updates)
+    operands = (_wrap(before, fmt), from_integers(index, INT64), _wrap(updates, fmt))
+    expected = expect_exact(_wrap(after, fmt), signed_zero=False)
+    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
 
-    total = Carried.exact(np.nansum(windows, axis=-1), fmt)
-    divisor = Carried.exact(np.broadcast_to(count, total.value.shape).astype(np.float64), fmt)
-    return carried_problem(
-        "AveragePool",
-        (x,),
-        {**attributes, "count_include_pad": include},
-        [total.divided(divisor, 1.0)],
-    )
+
+def _whole(fmt: Format, shape: Shape, how: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    if how == "mul":
+        few = [1, -1, 1, 2] if fmt.is_signed else [1, 1, 1, 2]
+        return rng.choice(few, shape)
+    return rng.integers(-6 if fmt.is_signed else 0, 12, shape)
+
+
+def _wrap(values: NDArray[np.int64], fmt: Format) -> Tensor:
+    return represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
