@@ -2,95 +2,199 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from accelsdk.errors import InvalidArgument, NotFound
-from accelsdk_conformance.case import Case, Level, Profile, select
+from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
+from accelsdk_conformance.journal import NAME as JOURNAL
 from accelsdk_conformance.pool import Refused
 from accelsdk_conformance.report import terminal
 from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
-from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Run, run
-from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Interrupted, Run, run
+from accelsdk_conformance.selection import Selection, Shard, read_ids
+from accelsdk_conformance.settings import Settings, quoted
 from accelsdk_conformance.vendor import vendor_case_files
 
+INTERRUPTED = 130  # as a shell tells an interrupt
 _USAGE_CODES = ("NOT_FOUND", "INVALID_ARGUMENT")
+
+
+_CHOOSING, _RUNNING, _AFTER = "Choosing cases", "Running", "Results"
 
 
 def command(
     context: typer.Context,
     plugin: Annotated[str, typer.Option(help="Backend to judge; see `accelsdk plugins`.")] = "",
-    profile: Annotated[
-        list[Profile] | None, typer.Option(help="Part of the suite; repeatable. Default: all.")
-    ] = None,
-    level: Annotated[
-        Level, typer.Option(help="smoke takes seconds and is not sufficient.")
-    ] = Level.STANDARD,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the plugin, name=value; repeatable.")
     ] = None,
+    device: Annotated[int, typer.Option(min=0, help="Which of the plugin's devices.")] = 0,
+    profile: Annotated[
+        list[Profile] | None,
+        typer.Option(
+            help="Part of the suite; repeatable. Default: all.", rich_help_panel=_CHOOSING
+        ),
+    ] = None,
+    level: Annotated[
+        Level,
+        typer.Option(
+            help="smoke takes seconds and is not sufficient; exhaustive takes long.",
+            rich_help_panel=_CHOOSING,
+        ),
+    ] = Level.STANDARD,
     select_: Annotated[
         list[str] | None,
-        typer.Option("--select", help="Only ids that match; a glob or a part. Repeatable."),
+        typer.Option(
+            "--select",
+            help="Only ids that match: a glob, or a part of an id. Repeatable.",
+            rich_help_panel=_CHOOSING,
+        ),
     ] = None,
-    replay: Annotated[
-        str, typer.Option(help="Run one case: its id, or a case file of a report.")
+    select_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only the ids in this file, one a line, of any level; # begins a comment.",
+            rich_help_panel=_CHOOSING,
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Only part I of N: the parts are disjoint, and together everything.",
+            rich_help_panel=_CHOOSING,
+        ),
     ] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    report: Annotated[
-        Path | None, typer.Option(help="Folder for report.html, report.json, junit.xml.")
+    seed: Annotated[
+        int, typer.Option(help="Added to every case's own seed.", rich_help_panel=_CHOOSING)
+    ] = 0,
+    replay: Annotated[
+        str,
+        typer.Option(
+            help="Run one case: its id, or a file or folder of REPORT/failures.",
+            rich_help_panel=_CHOOSING,
+        ),
+    ] = "",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Worker processes.", rich_help_panel=_RUNNING)
+    ] = 2,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Seconds that one case may take; then it counts as hung.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = 30.0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run: what its journal holds is not run again.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = False,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where results are noted as they come in. Default: REPORT/journal.jsonl.",
+            rich_help_panel=_RUNNING,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Added to every case's own seed.")] = 0,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one case may take.")] = 30.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for report.html, report.json, junit.xml, failures/ and the journal.",
+            rich_help_panel=_AFTER,
+        ),
+    ] = None,
     waivers: Annotated[
-        Path | None, typer.Option(help="TOML file of known failures, with reason and link.")
+        Path | None,
+        typer.Option(
+            help="TOML file of known failures, with reason and link.", rich_help_panel=_AFTER
+        ),
     ] = None,
 ) -> int:
     """Check a plugin's arithmetic and behaviour against exact oracles.
 
-    Exit codes: 0 conformant, 1 non-conformant, 2 could not run, 3 usage.
+    Exit codes: 0 conformant, 1 non-conformant, 2 could not run, 3 usage, 130 interrupted.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context, context.invoked_subcommand)
         return 0
-    profiles = profile or []
-    files = vendor_case_files()
     if not plugin:
         raise InvalidArgument(
             "no plugin is named", remedy="give --plugin NAME; 'accelsdk plugins' lists them"
         )
+    settings = Settings(
+        plugin=plugin,
+        options=_options(option or []),
+        seed=seed,
+        timeout=timeout,
+        jobs=jobs,
+        device=device,
+    )
+    if select_from is not None and (select_ or profile):
+        raise InvalidArgument(
+            "--select-from names exact cases", remedy="leave out --select and --profile"
+        )
     if report is not None:
         require_jinja()
         make_folder(report)
-    settings = Settings(
-        plugin=plugin, options=_options(option or []), seed=seed, timeout=timeout, jobs=jobs
+    notes = journal or (report / JOURNAL if report is not None and not replay else None)
+    if resume and notes is None:
+        raise InvalidArgument(
+            "--resume without a journal", remedy="give --report DIR, or --journal FILE"
+        )
+    files = vendor_case_files()
+    selection = Selection(
+        profiles=tuple(profile or ()),
+        level=level,
+        patterns=tuple(select_ or ()),
+        ids=None if select_from is None else read_ids(select_from),
+        shard=Shard.parse(shard) if shard else None,
     )
     cases = [_replayed(replay, files)] if replay else None
-    total = (
-        1
-        if cases
-        else len(select(collect(files), profiles=profiles, level=level, patterns=select_ or []))
-    )
+    total = 1 if cases else len(selection.choose(collect(files)))
     try:
         with terminal.Progress(total) as progress:
             found = run(
                 settings,
-                profiles=profiles,
+                profiles=selection.profiles,
                 level=level,
-                patterns=select_ or [],
+                patterns=selection.patterns,
+                ids=selection.ids,
+                shard=selection.shard,
                 waiver_file=waivers,
                 case_files=files,
                 cases=cases,
+                journal=notes,
+                resume=resume,
                 progress=progress.advance,
             )
     except Refused as error:
         typer.echo(f"error: {error}", err=True)
         return USAGE if error.reason_code in _USAGE_CODES else COULD_NOT_RUN
+    except Interrupted as stop:
+        return _interrupted(stop, notes)
     return _conclude(found, report)
+
+
+def _interrupted(stop: Interrupted, notes: Path | None) -> int:
+    typer.echo(str(stop), err=True)
+    if notes is None:
+        typer.echo("with --report DIR or --journal FILE a run can be resumed", err=True)
+    else:
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        words = " ".join(map(quoted, ["accelsdk", *again, "--resume"]))
+        typer.echo(f"go on with: {words}", err=True)
+    return INTERRUPTED
 
 
 def _refuse_options(context: typer.Context, sub_command: str) -> None:

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ from accelsdk_conformance.case import Case
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
 
-_BATCH = 8
+_AHEAD = 8  # cases that a worker holds, so that it never waits for this process
 _OPENING = 120.0  # seconds that opening the plugin may take
 _DEATHS = 20  # crashes and hangs after which the rest is not worth running
 
@@ -42,21 +43,29 @@ class _Worker:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     pending: deque[Case] = field(default_factory=deque)
-    running: bool = False
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
     buffer: bytes = b""
+
+    @property
+    def timed(self) -> bool:
+        """Whether it owes an answer: to its opening, or to a case."""
+        return bool(self.pending) or not self.ready
 
     def send(self, lines: Sequence[str]) -> None:
         """Writes lines; a worker that is already dead is noticed at its end of pipe."""
         stdin = self.process.stdin
         if stdin is None:
             return
-        try:
+        with suppress(BrokenPipeError):
             stdin.write("".join(line + "\n" for line in lines).encode())
             stdin.flush()
-        except BrokenPipeError:
-            return
+
+    def kill(self) -> None:
+        """Ends the process and all that it started: it leads a session of its own."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
 
     def last_words(self) -> str:
         """Returns the last line that the process wrote to standard error."""
@@ -71,26 +80,43 @@ class Pool:
     Args:
         settings: How to run them.
         on_result: Called with each result as it comes in.
+        on_ready: Called with what the plugin says of itself, by each worker that opened it;
+            what it raises ends the run.
+
+    Attributes:
+        about: What the plugin said of itself.
+        stopped: Why the run ended before all cases were run; empty if it did not.
     """
 
-    def __init__(self, settings: Settings, on_result: Callable[[Result], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_result: Callable[[Result], None],
+        on_ready: Callable[[Mapping[str, Any]], None] = lambda about: None,
+    ) -> None:
         self.settings = settings
         self.on_result = on_result
+        self.on_ready = on_ready
         self.about: Mapping[str, Any] = {}
-        self._queue: deque[Case] = deque()
+        self.stopped = ""
+        self._cases: Iterator[Case] = iter(())
+        self._returned: deque[Case] = deque()
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         self._deaths = 0
+        self._answered = 0
+        self._refusal: Refused | None = None
 
-    def run(self, cases: Sequence[Case]) -> None:
-        """Runs all cases; each ends in exactly one result.
+    def run(self, cases: Iterable[Case]) -> None:
+        """Runs all cases; each that is drawn from ``cases`` ends in exactly one result.
 
         Raises:
             Refused: The plugin could not be opened.
         """
-        self._queue.extend(cases)
+        count = -(-len(cases) // _AHEAD) if isinstance(cases, Sequence) else self.settings.jobs
+        self._cases = iter(cases)
         try:
-            for _ in range(max(1, min(self.settings.jobs, -(-len(cases) // _BATCH)))):
+            for _ in range(max(1, min(self.settings.jobs, count))):
                 self._start()
             while self._workers:
                 self._step()
@@ -108,6 +134,7 @@ class Pool:
             stdout=subprocess.PIPE,
             stderr=errors,
             env=environment,
+            start_new_session=True,  # an interrupt from the keyboard is this process's to handle
         )
         worker = _Worker(process, errors)
         if process.stdout is None:
@@ -120,16 +147,15 @@ class Pool:
     def _step(self) -> None:
         """Waits for an answer or for the earliest deadline, and deals with it."""
         now = time.monotonic()
-        deadlines = [w.since + self._limit(w) - now for w in self._workers if self._timed(w)]
+        deadlines = [w.since + self._limit(w) - now for w in self._workers if w.timed]
         for key, _ in self._selector.select(max(0.0, min(deadlines, default=1.0))):
-            self._receive(key.data)
+            if key.data in self._workers:  # else an earlier answer has ended the run
+                self._receive(key.data)
         now = time.monotonic()
         for worker in list(self._workers):
-            if self._timed(worker) and now - worker.since > self._limit(worker):
+            late = worker.timed and now - worker.since > self._limit(worker)
+            if late and worker in self._workers:  # else an earlier one has ended the run
                 self._hung(worker)
-
-    def _timed(self, worker: _Worker) -> bool:
-        return worker.running or not worker.ready
 
     def _limit(self, worker: _Worker) -> float:
         return self.settings.timeout if worker.ready else _OPENING
@@ -144,45 +170,72 @@ class Pool:
         *lines, worker.buffer = worker.buffer.split(b"\n")
         for line in lines:
             self._answer(worker, json.loads(line))
+            if worker not in self._workers:
+                return
+        self._feed(worker)
 
     def _answer(self, worker: _Worker, message: Mapping[str, Any]) -> None:
+        worker.since = time.monotonic()
         if "refused" in message:
-            raise Refused(message["refused"], message["text"])
-        if "ready" in message:
+            self._refused(worker, Refused(message["refused"], message["text"]))
+        elif "ready" in message:
             self.about = message["ready"]
             worker.ready = True
-        elif "start" in message:
-            worker.running, worker.since = True, time.monotonic()
+            self.on_ready(self.about)
         else:
-            worker.running = False
             worker.pending.popleft()
-            self.on_result(Result.from_json(json.dumps(message["result"])))
-        if not worker.pending:
-            self._feed(worker)
+            self._tell(Result.from_data(message["result"]))
+            if message["lost"]:
+                self._stop(f"the device is lost: {message['lost']}")
+
+    def _tell(self, result: Result) -> None:
+        self._answered += 1
+        self.on_result(result)
 
     def _feed(self, worker: _Worker) -> None:
         """Gives a worker its next cases, or ends it if there are none."""
-        while self._queue and len(worker.pending) < _BATCH:
-            worker.pending.append(self._queue.popleft())
-        if worker.pending:
-            worker.send([case.to_json() for case in worker.pending])
-        else:
+        if len(worker.pending) > _AHEAD // 2:
+            return
+        given = []
+        while len(worker.pending) < _AHEAD and (case := self._next()) is not None:
+            worker.pending.append(case)
+            given.append(case.to_json())
+        if given:
+            worker.send(given)
+        elif not worker.pending:
             self._drop(worker)
+
+    def _next(self) -> Case | None:
+        return self._returned.popleft() if self._returned else next(self._cases, None)
+
+    def _refused(self, worker: _Worker, refusal: Refused) -> None:
+        """A worker more that cannot open the device is one less; the last one ends the run."""
+        self._refusal = self._refusal or refusal
+        self._drop(worker)
+        if self._workers:
+            return
+        if not self._answered:
+            raise self._refusal
+        self._stop(f"the device does not come back: {refusal}")
 
     def _died(self, worker: _Worker) -> None:
         code = worker.process.wait()
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         words = worker.last_words()
         if not worker.ready:
-            raise Refused("UNAVAILABLE", f"the plugin died while it was opened ({cause}): {words}")
+            text = f"the plugin died while it was opened ({cause}): {words}"
+            self._refused(worker, Refused("UNAVAILABLE", text))
+            return
         text = f"the worker process died ({cause})" + (f": {words}" if words else "")
         self._lost(worker, Status.CRASHED, text)
 
     def _hung(self, worker: _Worker) -> None:
-        worker.process.kill()
+        worker.kill()
         worker.process.wait()
         if not worker.ready:
-            raise Refused("UNAVAILABLE", f"opening the plugin took more than {_OPENING:.0f} s")
+            text = f"opening the plugin took more than {_OPENING:.0f} s"
+            self._refused(worker, Refused("UNAVAILABLE", text))
+            return
         self._lost(worker, Status.HUNG, f"no answer within {self.settings.timeout:g} s")
 
     def _lost(self, worker: _Worker, status: Status, reason: str) -> None:
@@ -190,36 +243,40 @@ class Pool:
         self._deaths += 1
         if worker.pending:
             case = worker.pending.popleft()
-            self.on_result(Result(id=case.id, status=status, reason=reason))
-        self._queue.extendleft(reversed(worker.pending))
+            self._tell(Result(id=case.id, status=status, reason=reason))
+        self._returned.extendleft(reversed(worker.pending))
         worker.pending.clear()
         self._drop(worker)
         if self._deaths >= _DEATHS:
-            self._give_up()
-        elif self._queue:
+            self._stop(f"the plugin crashed or hung {self._deaths} times")
+        elif (following := self._next()) is not None:
+            self._returned.appendleft(following)
             self._start()
 
-    def _give_up(self) -> None:
-        text = f"not run: the plugin crashed or hung {self._deaths} times"
-        while self._queue:
-            self.on_result(Result(id=self._queue.popleft().id, status=Status.ERROR, reason=text))
+    def _stop(self, reason: str) -> None:
+        """Ends the run; what is left of the cases was not run."""
+        self.stopped = reason
+        for worker in list(self._workers):
+            self._returned.extend(worker.pending)
+            self._drop(worker)
+        while (case := self._next()) is not None:
+            text = f"not run: {reason}"
+            self.on_result(Result(id=case.id, status=Status.NOT_RUN, reason=text))
 
     def _drop(self, worker: _Worker) -> None:
         """Ends a worker for good."""
         self._workers.remove(worker)
         if worker.process.stdout is not None:
             self._selector.unregister(worker.process.stdout)
-        try:
+        with suppress(BrokenPipeError):  # it is dead already: there is nothing left to tell it
             if worker.process.stdin is not None:
                 worker.process.stdin.close()
-        except BrokenPipeError:
-            pass  # it is dead already: there is nothing left to tell it
-        if worker.pending or worker.running or not worker.ready:
-            worker.process.kill()
+        if worker.timed:
+            worker.kill()
         try:
             worker.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            worker.process.kill()
+            worker.kill()
             worker.process.wait()
         if worker.process.stdout is not None:
             worker.process.stdout.close()

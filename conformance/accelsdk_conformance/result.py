@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +18,8 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"  # not claimed; the reason says why
     CRASHED = "crashed"  # the plugin took its process down
     HUNG = "hung"  # the case did not end in time, and its process was ended
+    LOST = "lost"  # the device failed and did not come back: the run ends here
+    NOT_RUN = "not_run"  # the run ended before it
     ERROR = "error"  # the suite or the machine could not run it
     XFAIL = "xfail"  # failed, as the waiver file said it would
     XPASS = "xpass"  # passed, although the waiver file said it would not
@@ -66,6 +69,11 @@ class Result:
         ratio: Largest error over bound.
         digest: SHA-256 of all outputs, shortened to 16 digits.
         failures: The smallest failing elements.
+        shrunk: The smallest input that still fails, in words; empty if it was not shrunk.
+        repeats: What became of it when it was run again on the same unit, in words.
+        xor: Where exact bits are known, ``actual ^ expected`` of the first wrong codes, each
+            with its offset.
+        folder: Name of its replay folder, within the folder of failures; empty if none.
         seconds: Duration; kept out of everything that must be reproducible.
     """
 
@@ -79,22 +87,39 @@ class Result:
     ratio: float = 0.0
     digest: str = ""
     failures: tuple[Failure, ...] = ()
+    shrunk: str = ""
+    repeats: str = ""
+    xor: tuple[str, ...] = ()
+    folder: str = ""
     seconds: float = 0.0
 
     def to_json(self) -> str:
         """Returns the result as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.as_data(), sort_keys=True)
+
+    def as_data(self) -> dict[str, Any]:
+        """Returns what JSON holds of the result."""
+        # Not asdict of the whole: it copies deeply, which a run does thousands of times.
+        data = {name: getattr(self, name) for name in _NAMES}
+        return data | {"failures": [asdict(failure) for failure in self.failures]}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Result:
         """Reads what `to_json` wrote."""
-        data: dict[str, Any] = json.loads(text)
+        return cls.from_data(json.loads(text))
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Result:
+        """Reads what `as_data` returned."""
         failures = tuple(
-            Failure(**{**item, "element": tuple(item["element"])})
-            for item in data.pop("failures", ())
+            Failure(**{**item, "element": tuple(item["element"])}) for item in data["failures"]
         )
-        return cls(**{**data, "status": Status(data["status"]), "failures": failures})
+        status, xor = Status(data["status"]), tuple(data["xor"])
+        return cls(**{**data, "status": status, "failures": failures, "xor": xor})
 
     def having(self, status: Status, reason: str) -> Result:
         """Returns the same result with another status and reason."""
         return replace(self, status=status, reason=reason)
+
+
+_NAMES = tuple(item.name for item in fields(Result))

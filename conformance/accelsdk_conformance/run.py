@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -15,11 +16,14 @@ from typing import Any
 from accelsdk.backend.info import OptionValue
 from accelsdk.errors import Unavailable
 from accelsdk_conformance import waivers
-from accelsdk_conformance.case import Case, Level, Profile, select
+from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
+from accelsdk_conformance.journal import Journal, heading
 from accelsdk_conformance.pool import Pool
 from accelsdk_conformance.result import Result, Status
-from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.selection import Selection, Shard
+from accelsdk_conformance.settings import Settings, Study
+from accelsdk_conformance.studies import studied
 from accelsdk_conformance.waivers import Waiver
 
 CONFORMANT, NON_CONFORMANT, COULD_NOT_RUN, USAGE = range(4)
@@ -40,6 +44,8 @@ class Run:
         about: What the plugin said of itself.
         environment: Versions and machine.
         partial: Whether cases were selected by hand, so that nothing can be claimed.
+        shard: Which part of the cases was run, as ``i/n``; empty means all.
+        stopped: Why it ended before all cases were run; empty if it did not.
         waivers: The known failures that the results were held against.
     """
 
@@ -52,6 +58,8 @@ class Run:
     environment: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     partial: bool = False
     waivers: tuple[Waiver, ...] = ()
+    shard: str = ""
+    stopped: str = ""
 
     @property
     def counts(self) -> Mapping[Status, int]:
@@ -97,62 +105,134 @@ def run(
     profiles: Sequence[Profile] = (),
     level: Level = Level.STANDARD,
     patterns: Sequence[str] = (),
+    ids: Sequence[str] | None = None,
+    shard: Shard | None = None,
     waiver_file: Path | None = None,
     case_files: Sequence[Path] = (),
     cases: Sequence[Case] | None = None,
+    journal: Path | None = None,
+    resume: bool = False,
+    study: Study | None = None,
     progress: Callable[[Result], None] | None = None,
 ) -> Run:
     """Runs the suite, or a part of it, against one plugin.
 
     Args:
-        settings: Plugin, options, seed, time limit, processes.
+        settings: Plugin, options, device, seed, time limit, processes.
         profiles: Empty means all.
         level: How much of them.
         patterns: Ids to select; empty means all.
+        ids: Exactly these ids, of any level, instead of profiles, level and patterns.
+        shard: One part of what is selected.
         waiver_file: Known failures.
         case_files: A vendor's own cases, besides the bundled ones.
         cases: Exactly these cases instead (replay).
-        progress: Called with each result as it comes in.
+        journal: Where each result is noted as it comes in.
+        resume: Go on with the journal: what is in it is not run again.
+        study: How failing cases are looked at again afterwards; None leaves them.
+        progress: Called with each result as it comes in, or is found in the journal.
 
     Raises:
         Refused: The plugin could not be opened.
-        NotFound: A pattern matches no case.
+        NotFound: A pattern or an id matches no case, or there is no journal to go on with.
+        InvalidArgument: The journal is of another run.
+        Interrupted: The user stopped it.
     """
     known = waivers.read(waiver_file) if waiver_file else ()
-    if cases is None:
-        every = collect(case_files)
-        chosen = select(every, profiles=profiles, level=level, patterns=patterns)
-    else:
-        chosen = list(cases)
+    every = collect(case_files)
+    selection = Selection(
+        profiles=tuple(profiles),
+        level=level,
+        patterns=tuple(patterns),
+        ids=None if ids is None else tuple(ids),
+        shard=shard,
+    )
+    chosen = selection.choose(every) if cases is None else list(cases)
     if not chosen:
         raise Unavailable("no case to run", remedy="see the cases with 'accelsdk conformance list'")
-    found: dict[str, Result] = {}
-
-    def keep(result: Result) -> None:
-        found[result.id] = result
-        if progress is not None:
-            progress(result)
-
-    pool = Pool(settings, keep)
-    pool.run(chosen)
-    lost = Result(id="", status=Status.ERROR, reason="no result: a defect of the suite")
-    ordered = [
-        found.get(case.id) or Result(id=case.id, status=lost.status, reason=lost.reason)
-        for case in chosen
-    ]
-    partial = bool(patterns) or cases is not None
-    applicable = [w for w in known if not partial or any(w.matches(c.id) for c in chosen)]
+    run_cases = _Cases(settings, chosen, progress or (lambda result: None))
+    run_cases.run(journal, resume)
+    whole = {case.id for case in selection.whole(every)}
+    judged = partial(waivers.can_be_stale, run={case.id for case in chosen}, whole=whole)
+    results = waivers.apply(run_cases.ordered(), known, judged)
+    results += waivers.unknown(known, {case.id for case in (*every, *chosen)})
+    by_id = {case.id: case for case in chosen}
+    if study is not None:
+        results = studied(settings, study, results, by_id)
     return Run(
         settings=settings,
         level=level,
         profiles=tuple(profiles),
-        cases={case.id: case for case in chosen},
-        results=tuple(waivers.apply(ordered, applicable)),
-        about=pool.about,
+        cases=by_id,
+        results=tuple(results),
+        about=run_cases.about,
         environment=environment(),
-        partial=partial,
-        waivers=tuple(applicable),
+        partial=selection.partial or cases is not None,
+        waivers=tuple(w for w in known if any(map(w.matches, by_id))),
+        shard="" if shard is None else str(shard),
+        stopped=run_cases.stopped,
     )
+
+
+class Interrupted(Exception):
+    """The user stopped a run; the journal, if there is one, holds what was done."""
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__(f"interrupted after {done} of {total} cases")
+        self.done, self.total = done, total
+
+
+class _Cases:
+    """The cases of a run and what became of them."""
+
+    def __init__(
+        self, settings: Settings, cases: Sequence[Case], progress: Callable[[Result], None]
+    ) -> None:
+        self.settings, self.cases, self.progress = settings, cases, progress
+        self.found: dict[str, Result] = {}
+        self.about: Mapping[str, Any] = {}
+        self.stopped = ""
+
+    def run(self, path: Path | None, resume: bool) -> None:
+        """Runs what is not in the journal."""
+        if path is None:
+            self._run(None)
+            return
+        head = heading(self.settings, self.cases, environment())
+        with Journal(path, head, resume=resume) as journal:
+            self.about = journal.about or {}
+            for result in journal.results.values():
+                self._keep(None, result)
+            self._run(journal)
+
+    def _run(self, journal: Journal | None) -> None:
+        left = [case for case in self.cases if case.id not in self.found]
+        if not left:
+            return
+        pool = Pool(
+            self.settings,
+            partial(self._keep, journal),
+            journal.opened if journal is not None else lambda about: None,
+        )
+        try:
+            pool.run(left)
+        except KeyboardInterrupt:
+            raise Interrupted(len(self.found), len(self.cases)) from None
+        self.about, self.stopped = pool.about, pool.stopped
+
+    def _keep(self, journal: Journal | None, result: Result) -> None:
+        self.found[result.id] = result
+        if journal is not None:
+            journal.keep(result)
+        self.progress(result)
+
+    def ordered(self) -> list[Result]:
+        """Returns one result for each case, in their order."""
+        lost = "no result: a defect of the suite"
+        return [
+            self.found.get(case.id) or Result(id=case.id, status=Status.ERROR, reason=lost)
+            for case in self.cases
+        ]
 
 
 def run_conformance(

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 
 from accelsdk.backend.info import OptionValue
 
 _NOTHING: Mapping[str, OptionValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """How a failing case is looked at more closely; see `study`.
+
+    Attributes:
+        repeats: How often it is run again on the same unit.
+        budget: Executions that shrinking may take; 0 leaves the input as it is.
+        folder: Where replay folders are written; empty writes none.
+        limit: Failures of a run that are looked at.
+    """
+
+    repeats: int = 5
+    budget: int = 400
+    folder: str = ""
+    limit: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +39,9 @@ class Settings:
         seed: Added to every case's own seed.
         timeout: Seconds that one case may take before its worker is ended.
         jobs: Worker processes.
+        device: Index of the device among those of the plugin.
+        twice: Whether each problem is run twice and must give the same bits (fleet mode).
+        study: Look at failing cases instead of running cases; None runs them.
     """
 
     plugin: str
@@ -29,36 +49,41 @@ class Settings:
     seed: int = 0
     timeout: float = 30.0
     jobs: int = 2
+    device: int = 0
+    twice: bool = False
+    study: Study | None = None
 
     def to_json(self) -> str:
         """Returns the settings as one line of JSON."""
-        return json.dumps(
-            {
-                "plugin": self.plugin,
-                "options": dict(self.options),
-                "seed": self.seed,
-                "timeout": self.timeout,
-                "jobs": self.jobs,
-            }
-        )
+        data = {name: getattr(self, name) for name in _NAMES}
+        study = None if self.study is None else asdict(self.study)
+        return json.dumps(data | {"options": dict(self.options), "study": study})
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """Reads what `to_json` wrote."""
-        return cls(**json.loads(text))
+        data = json.loads(text)
+        study = data.pop("study")
+        return cls(**data, study=None if study is None else Study(**study))
+
+    def command(self) -> str:
+        """Returns the command that runs on the same plugin, with its options."""
+        options = "".join(
+            f" --option {quoted(f'{key}={value}')}" for key, value in sorted(self.options.items())
+        )
+        device = f" --device {self.device}" if self.device else ""
+        seed = f" --seed {self.seed}" if self.seed else ""
+        return f"accelsdk conformance --plugin {self.plugin}{options}{device}{seed}"
 
     def replay(self, case_id: str) -> str:
         """Returns the command that runs one case again, alone."""
-        options = "".join(
-            f" --option {_quoted(f'{key}={value}')}" for key, value in sorted(self.options.items())
-        )
-        seed = f" --seed {self.seed}" if self.seed else ""
-        return (
-            f"accelsdk conformance --plugin {self.plugin}{options}{seed} "
-            f"--replay {_quoted(case_id)}"
-        )
+        return f"{self.command()} --replay {quoted(case_id)}"
 
 
-def _quoted(text: str) -> str:
+_NAMES = tuple(item.name for item in fields(Settings))
+
+
+def quoted(text: str) -> str:
+    """Returns a word as a shell reads it."""
     plain = all(sign.isalnum() or sign in "/_.-=:+" for sign in text)
     return text if plain else "'" + text.replace("'", "'\\''") + "'"

@@ -89,21 +89,22 @@ def _constant(value: Value, tensor: Tensor) -> Constant:
 
 
 class ClientSubject:
-    """A plugin's first device, opened through the SDK.
+    """One device of a plugin, opened through the SDK.
 
     Args:
         plugin: Name of the backend.
         options: Its options.
+        index: Of the device.
 
     Raises:
         NotFound: There is no such backend or option.
         Unavailable: It has no device.
     """
 
-    def __init__(self, plugin: str, options: Mapping[str, OptionValue]) -> None:
+    def __init__(self, plugin: str, options: Mapping[str, OptionValue], index: int = 0) -> None:
         # Without a fallback: what another backend computed would say nothing of this one.
         self.client: Client = accelsdk.connect(plugin, dict(options), fallback=None)
-        self.device = self.client.device(0)
+        self.device = self.client.device(index)
         self._datasheet = self.client.backend.datasheet(self.device.target)
         self._arena: Buffer | None = None
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from accelsdk.errors import InvalidArgument
 from accelsdk_conformance.result import Result, Status
 
 _BROKEN = (Status.FAILED, Status.BELOW_PROFILE, Status.CRASHED, Status.HUNG)
+_UNTOLD = (Status.NOT_RUN, Status.LOST, Status.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,44 @@ def read(path: Path) -> tuple[Waiver, ...]:
     return tuple(found)
 
 
-def apply(results: Iterable[Result], waivers: Sequence[Waiver]) -> list[Result]:
+def can_be_stale(waiver: Waiver, run: Collection[str], whole: Collection[str]) -> bool:
+    """Says whether a run can tell that an entry is stale.
+
+    A shard or a selection that holds some of the cases that an entry is about cannot: the
+    failing one may be in another shard.
+
+    Args:
+        waiver: The entry.
+        run: Ids that were run.
+        whole: Ids of the run's profiles and level, with nothing selected of them.
+    """
+    about = {case_id for case_id in whole if waiver.matches(case_id)}
+    return bool(about) and about.issubset(run)
+
+
+def unknown(waivers: Sequence[Waiver], every: Collection[str]) -> list[Result]:
+    """Returns a failed result for each entry that names no case of the suite at any level."""
+    text = "stale: this entry of the waiver file names no case of the suite"
+    return [
+        Result(id=waiver.pattern, status=Status.FAILED, reason=text)
+        for waiver in waivers
+        if not any(map(waiver.matches, every))
+    ]
+
+
+def apply(
+    results: Iterable[Result],
+    waivers: Sequence[Waiver],
+    judged: Callable[[Waiver], bool] = lambda waiver: True,
+) -> list[Result]:
     """Returns the results with xfail, xpass and waived in place; see the module.
 
     A stale entry becomes one failed result that bears its pattern as id.
+
+    Args:
+        results: Of the run.
+        waivers: Known failures.
+        judged: Whether an entry that matches no failing result is stale.
     """
     found = list(results)
     for waiver in waivers:
@@ -83,11 +118,13 @@ def apply(results: Iterable[Result], waivers: Sequence[Waiver]) -> list[Result]:
                 used = True
                 status = Status.XFAIL if waiver.expected else Status.WAIVED
                 found[index] = result.having(status, f"{waiver.reason} ({waiver.link})")
+            elif result.status in _UNTOLD:
+                used = True  # it may fail as the entry says: nothing is known
             elif result.status is Status.PASSED and waiver.expected:
                 used = True
                 text = f"passed, but is listed as failing: {waiver.reason}"
                 found[index] = result.having(Status.XPASS, text)
-        if not used:
+        if not used and judged(waiver):
             text = "stale: this entry of the waiver file matches no failing case"
             found.append(Result(id=waiver.pattern, status=Status.FAILED, reason=text))
     return found

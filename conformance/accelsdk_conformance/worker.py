@@ -5,24 +5,28 @@ alone; the parent (`pool`) sees the end of the pipe or the missing answer, and s
 
 Protocol, one JSON object a line: the parent sends the settings, then cases; the worker sends
 ``{"ready": {...}}`` or ``{"refused": code, "text": ...}`` once, then for each case
-``{"start": id}`` and ``{"result": {...}}``.
+``{"result": {...}, "lost": ""}``, where ``lost`` says why the device does not come back.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import IO, Any, cast
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from accelsdk.errors import AccelError
 from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.examine import Subject, examine
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
+
+if TYPE_CHECKING:
+    from accelsdk_conformance.subject import ClientSubject
 
 
 def main() -> int:
@@ -33,21 +37,36 @@ def main() -> int:
     try:
         from accelsdk_conformance.subject import ClientSubject
 
-        subject = ClientSubject(settings.plugin, settings.options)
+        subject = ClientSubject(settings.plugin, settings.options, settings.device)
     except AccelError as error:
         _send(answers, {"refused": error.code.value, "text": str(error)})
         return 1
     _send(answers, {"ready": subject.describe()})
+    # What is loaded stays: a collection between cases need not look at it again.
+    gc.collect()
+    gc.freeze()
+    lost = ""
     for line in sys.stdin:
         case = Case.from_json(line)
-        _send(answers, {"start": case.id})
         result = run_case(case, subject, settings.seed)
         if not result.status.conformant:
-            with suppress(AccelError):  # a device that stays failed fails the next case, too
-                subject.recover()
-        _send(answers, {"result": asdict(result)})
-    subject.close()
+            result, lost = _recovered(result, subject)
+        _send(answers, {"result": result.as_data(), "lost": lost})
+        if lost:
+            break
+    with suppress(AccelError):  # of a device that is lost, or that a case has left in disorder
+        subject.close()
     return 0
+
+
+def _recovered(result: Result, subject: ClientSubject) -> tuple[Result, str]:
+    """Resets a device that has failed; returns why it is lost if it stays so."""
+    try:
+        subject.recover()
+    except AccelError as error:
+        text = " ".join(str(error).split())
+        return result.having(Status.LOST, f"{result.reason}; the device is lost: {text}"), text
+    return result, ""
 
 
 def run_case(case: Case, subject: Subject, seed: int) -> Result:
