@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import FLOAT64, INT64, Format
+from accelsdk.formats import BOOL, INT64, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
-from accelsdk_conformance.oracles.contraction import Accumulator, any_order_bound, contract
+from accelsdk_conformance.generators import data, whole
 from accelsdk_conformance.oracles.doubled import Doubled
+from accelsdk_conformance.oracles.doubled import total as total_of
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
     Acceptance,
@@ -23,6 +23,7 @@ from accelsdk_conformance.problem import (
     Within,
     always,
     expect_exact,
+    shrinkable,
 )
 
 _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -35,17 +36,23 @@ _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "one": ((4, 1, 6), (1,)),
     "none": ((3, 5), ()),
     "empty": ((3, 0, 2), (1,)),
+    "rank6": ((2, 1, 3, 2, 5, 2), (-1, 2, 0)),
+    "vector": ((77,), (0,)),
+    "rank0": ((), ()),
+    **{f"k{k}": ((5, k), (1,)) for k in (2, 3, 7, 8, 9, 31, 33, 63, 65, 255, 4096)},
 }
 
 
 def _fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     """Moves the reduced axes last and makes one of them."""
+    axes = tuple(axis % x.ndim for axis in axes)
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     moved = x.transpose(*kept, *axes)
     return moved.reshape(int(np.prod([x.shape[a] for a in kept], dtype=np.int64)), -1)
 
 
 def _shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> tuple[int, ...]:
+    axes = tuple(axis % len(shape) for axis in axes)
     if keep:
         return tuple(1 if axis in axes else n for axis, n in enumerate(shape))
     return tuple(n for axis, n in enumerate(shape) if axis not in axes)
@@ -62,8 +69,8 @@ def total(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {"axes": axes, "keepdims": int(keep)}
     out = _shape(shape, axes, keep)
     if not fmt.is_float:
-        flat = _fold(x.integers.astype(np.float64), axes).sum(axis=1)
-        expected = expect_exact(from_integers(flat.astype(np.int64), fmt))
+        flat = _fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
+        expected = expect_exact(from_integers(flat, fmt))
     else:
         expected = _summed(_fold(x.values, axes), fmt, kind)
     expected = _reshaped(expected, out)
@@ -75,28 +82,44 @@ def _values(fmt: Format, shape: tuple[int, ...], kind: str, rng: np.random.Gener
         return from_integers(rng.integers(-(2**20), 2**20, shape), fmt)
     if kind == "normal":
         return encode(rng.normal(size=shape) * np.exp2(rng.integers(-6, 6, shape)), fmt)
+    if kind == "wrap":
+        return Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
     top = 200 if fmt.precision >= 24 or not fmt.is_float else 1
-    whole = rng.integers(-top, top + 1, shape).astype(np.float64)
+    values = rng.integers(-top, top + 1, shape).astype(np.float64)
     if not fmt.is_float:
-        return from_integers(whole, fmt)
-    if kind == "nan" and whole.size:
+        return from_integers(values, fmt)
+    if kind == "nan" and values.size:
         # One NaN a row, at a lane that moves on from row to row.
-        flat = whole.reshape(-1)
+        flat = values.reshape(-1)
         flat[:: max(1, shape[-1] + 1)] = np.nan
-    return represent(whole, fmt)
+    if kind == "infinite" and values.size:
+        # One infinity a row, and in every fifth row one of the other sign.
+        flat = values.reshape(-1)
+        flat[:: max(1, shape[-1] + 1)] = np.inf
+        flat[7 :: 5 * shape[-1] + 3] = -np.inf
+    return represent(values, fmt)
 
 
 def _summed(rows: F64, fmt: Format, kind: str) -> Expected:
-    sums = contract(rows, np.ones((rows.shape[1], 1)), fmt, fmt)
-    tensor = encode(sums.value.high[:, 0], fmt, low=sums.value.low[:, 0])
-    nan = sums.nan[:, 0]
+    """Sums of rows: exact ones, or within gamma_n of the sum of magnitudes in any order.
+
+    The bound is Higham's (Accuracy and Stability of Numerical Algorithms, section 4.2), for
+    roundings that may be directed; sums are taken in float32 at least.
+    """
+    finite = np.where(np.isfinite(rows), rows, 0.0)
+    up, down = (rows == np.inf).any(axis=1), (rows == -np.inf).any(axis=1)
+    nan = np.isnan(rows).any(axis=1) | (up & down)
+    value = total_of(finite, 1)
+    infinite = np.where(up, np.inf, np.where(down, -np.inf, 0.0))
+    special = up | down
+    high = np.where(special, infinite, value.high)
+    tensor = encode(high, fmt, low=np.where(special, 0.0, value.low))
     exact = Exact(tensor.codes, nan, None, signed_zero=False)
     if kind != "normal":
         return Expected(fmt, tensor.shape, ((Tier.T0, exact),), Tier.T0)
-    bits = 53 if fmt == FLOAT64 else min(24, max(fmt.precision, 24))
-    spec = Accumulator(significand_bits=bits, nearest_store=False, emin=fmt.emin)
-    bound = any_order_bound(sums, rows.shape[1], spec)[:, 0]
-    value = Doubled(sums.value.high[:, 0], sums.value.low[:, 0])
+    unit = 2.0 ** (1 - max(fmt.precision, 24))
+    count = (finite != 0).sum(axis=1)
+    bound = count * unit / (1 - count * unit) * np.abs(finite).sum(axis=1) * (1 + 2.0**-40)
     within = Within(value, bound, nan, narrow=fmt.precision < 24)
     return Expected(fmt, tensor.shape, ((Tier.T0, exact), (Tier.T3, within)), Tier.T3)
 
@@ -129,9 +152,10 @@ def product(case: Case, context: Context) -> Problem:
         flat = represent(_fold(x.values, axes).prod(axis=1), fmt)
     else:
         x = from_integers(rng.integers(-3, 4, shape), fmt)
-        flat = from_integers(_fold(x.integers, axes).prod(axis=1), fmt)
-    expected = _reshaped(expect_exact(flat), _shape(shape, axes, True))
-    attributes: dict[str, Any] = {"axes": axes, "keepdims": 1}
+        flat = from_integers(_fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
+    keep = int(case.parameters.get("keepdims", 1))
+    expected = _reshaped(expect_exact(flat), _shape(shape, axes, bool(keep)))
+    attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
 
@@ -140,28 +164,71 @@ def extreme(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     rng = data.rng(case, context)
     lanes = int(case.parameters["lanes"])
+    x = _floats(case, fmt, lanes, rng) if fmt.is_float else _wholes(case, fmt, lanes, rng)
+    spec = context.datasheet.reduction(case.op, fmt.name)
+    ignore = spec is not None and spec.nan == "ignore"
+    return _extreme(case, x, (1,), keep=0, ignore=ignore)
+
+
+def _floats(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Tensor:
     largest = case.op == "ReduceMax"
-    if fmt.is_float:
-        x = encode(rng.normal(size=(2 * lanes + 3, lanes)), fmt).values
-        for lane in range(lanes):
-            x[lane, lane] = 100.0 if largest else -100.0
-            x[lanes + lane, lane] = np.nan
-        x[-1], x[-2] = (-np.inf, np.inf) if largest else (np.inf, -np.inf)
-        operand = represent(x, fmt)
-        flat = x.max(axis=1) if largest else x.min(axis=1)
-        expected = expect_exact(represent(flat, fmt), signed_zero=False)
-    else:
-        low, high = int(fmt.min), int(min(fmt.max, 2**62))
-        codes = rng.integers(low // 2, high // 2, (lanes + 2, lanes))
-        for lane in range(lanes):
-            codes[lane, lane] = high if largest else low
-        codes[-1] = low if largest else high
-        operand = from_integers(codes, fmt)
-        whole = operand.integers
-        flat = whole.max(axis=1) if largest else whole.min(axis=1)
-        expected = expect_exact(from_integers(flat, fmt))
-    attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
-    return Problem(op=case.op, operands=(operand,), attributes=attributes, oracle=always(expected))
+    x = encode(rng.normal(size=(2 * lanes + 4, lanes)), fmt).values
+    for lane in range(lanes):
+        x[lane, lane] = 100.0 if largest else -100.0
+        x[lanes + lane, lane] = np.nan
+    x[-1], x[-2] = (-np.inf, np.inf) if largest else (np.inf, -np.inf)
+    x[-3] = -fmt.max if largest else fmt.max
+    return represent(x, fmt)
+
+
+def _wholes(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Tensor:
+    """Integers of every size, and the end that wins once in every lane of a row."""
+    codes = data.noise(rng, fmt, (lanes + 2) * lanes).codes.reshape(-1, lanes)
+    if fmt == BOOL:
+        codes = codes & 1
+    ends = [whole.constants([end], fmt).codes[0] for end in (whole.lowest(fmt), whole.highest(fmt))]
+    if fmt == BOOL:
+        ends = [np.uint8(0), np.uint8(1)]
+    low, high = ends if case.op == "ReduceMax" else ends[::-1]
+    for lane in range(lanes):
+        codes[lane] = np.where(codes[lane] == high, low, codes[lane])
+        codes[lane, lane] = high
+    codes[-1] = low
+    return Tensor(fmt, codes)
+
+
+def extreme_over(case: Case, context: Context) -> Problem:
+    """ReduceMax and ReduceMin over other axes, kept and not."""
+    fmt = data.format_of(case, 0)
+    shape, axes = _SHAPES[str(case.parameters["shape"])]
+    values = data.rng(case, context).integers(-99, 100, shape)
+    x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
+    return _extreme(case, x, axes, keep=int(case.parameters["keepdims"]))
+
+
+def _extreme(
+    case: Case, x: Tensor, axes: tuple[int, ...], *, keep: int, ignore: bool = False
+) -> Problem:
+    fmt = x.format
+    attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
+
+    def make(operand: Tensor) -> Problem:
+        rows = _fold(operand.values if fmt.is_float else whole.whole(operand), axes)
+        plain: np.ufunc = np.fmax if ignore else np.maximum
+        if case.op == "ReduceMin":
+            plain = np.fmin if ignore else np.minimum
+        flat = plain.reduce(rows, axis=1)
+        found = represent(flat, fmt) if fmt.is_float else whole.wrapped(flat, fmt)
+        expected = expect_exact(found, signed_zero=False)
+        out = _shape(operand.shape, axes, bool(keep))
+        return Problem(
+            op=case.op,
+            operands=(operand,),
+            attributes=attributes,
+            oracle=always(_reshaped(expected, out)),
+        )
+
+    return shrinkable(make, (x,), [((0, i, 1),) for i in range(len(x.shape))])
 
 
 def extreme_empty(case: Case, context: Context) -> Problem:
@@ -179,12 +246,17 @@ def arg_extreme(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     axis, last = int(case.parameters["axis"]), int(case.parameters["select_last_index"])
     keep = int(case.parameters.get("keepdims", 1))
-    whole = data.rng(case, context).integers(-2, 3, (5, 33, 6))
-    whole = whole if fmt.is_signed else whole + 2
-    x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
-    signed = whole if case.op == "ArgMax" else -whole
+    rng = data.rng(case, context)
+    values = rng.integers(-2, 3, (5, 33, 6)).astype(np.float64)
+    values = values if fmt.is_signed else values + 2
+    given = values
+    if fmt.is_float:  # zeros of both signs are equal; infinities are extremes like others
+        given = np.where(values == 0, np.copysign(0.0, rng.normal(size=values.shape)), values)
+        given = np.where((np.abs(values) == 2) & (values < 0), -np.inf, given)
+    x = represent(given, fmt) if fmt.is_float else from_integers(values, fmt)
+    signed = values if case.op == "ArgMax" else -values
     if last:
-        index = whole.shape[axis] - 1 - np.flip(signed, axis).argmax(axis)
+        index = values.shape[axis] - 1 - np.flip(signed, axis).argmax(axis)
     else:
         index = signed.argmax(axis)
     if keep:
@@ -200,32 +272,43 @@ def running(case: Case, context: Context) -> Problem:
     axis = int(case.parameters["axis"])
     exclusive, reverse = int(case.parameters["exclusive"]), int(case.parameters["reverse"])
     top = 90 if fmt.precision >= 24 or not fmt.is_float else 3
-    whole = data.rng(case, context).integers(-top, top, (4, 33, 3)).astype(np.float64)
-    flipped = np.flip(whole, axis) if reverse else whole
+    values = data.rng(case, context).integers(-top, top, (4, 33, 3)).astype(np.float64)
+    flipped = np.flip(values, axis) if reverse else values
     found = flipped.cumsum(axis) - (flipped if exclusive else 0)
     found = np.flip(found, axis) if reverse else found
     if fmt.is_float:
-        x, out = represent(whole, fmt), represent(found, fmt)
+        x, out = represent(values, fmt), represent(found, fmt)
     else:
-        x, out = from_integers(whole, fmt), from_integers(found, fmt)
+        x, out = from_integers(values, fmt), from_integers(found, fmt)
     attributes: dict[str, Any] = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
     expected = expect_exact(out, signed_zero=False)
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
 
 def top_k(case: Case, context: Context) -> Problem:
-    """TopK with ties: of equals the lower index comes first."""
+    """TopK with ties: of equals the lower index comes first; unsorted, in any order."""
     fmt = data.format_of(case, 0)
-    k, largest = int(case.parameters["k"]), int(case.parameters["largest"])
-    whole = data.rng(case, context).integers(0, 9, (6, 37))
-    order = np.argsort(-whole if largest else whole, axis=1, kind="stable")[:, :k]
-    x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
-    values = Tensor(fmt, np.take_along_axis(x.codes, order, axis=1))
-    attributes: dict[str, Any] = {"k": k, "axis": -1, "largest": largest, "sorted": 1}
+    given = case.parameters
+    k, largest = int(given["k"]), int(given["largest"])
+    axis, ordered = int(given.get("axis", -1)), int(given.get("sorted", 1))
+    values = data.rng(case, context).integers(0, 9, (6, 37) if axis else (37, 6)).astype(np.float64)
+    order = np.argsort(-values if largest else values, axis=axis, kind="stable")
+    order = order.take(range(k), axis=axis)
+    x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
+
+    def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
+        index = order
+        if not ordered and outputs and outputs[1].shape == order.shape:
+            own = outputs[1].integers
+            if np.array_equal(np.sort(own, axis=axis), np.sort(order, axis=axis)):
+                index = own
+        found = Tensor(fmt, np.take_along_axis(x.codes, index, axis=axis))
+        return expect_exact(found), expect_exact(from_integers(index, INT64))
+
     return Problem(
         op=case.op,
         operands=(x,),
-        attributes=attributes,
+        attributes={"k": k, "axis": axis, "largest": largest, "sorted": ordered},
         outputs=2,
-        oracle=always(expect_exact(values), expect_exact(from_integers(order, INT64))),
+        oracle=always(*judge(())) if ordered else judge,
     )
