@@ -18,7 +18,14 @@ from accelsdk.runtime.client import Client
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-MODELS = pytest.mark.parametrize("model", zoo.EVERY, ids=lambda model: model.name)
+# One process has all tests of a model: they share its float64 run.
+MODELS = pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, id=model.name, marks=pytest.mark.xdist_group(model.name))
+        for model in zoo.EVERY
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
