@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from accelsdk.exchange.emitter import Emitter
+from accelsdk.exchange.storage import onnx_type
 from accelsdk.formats import E8M0, FLOAT32, FLOAT64, Format, Kind
 from accelsdk.numerics import block, codec
 from accelsdk.numerics.rounding import Overflow, ScaleMode
@@ -186,3 +187,25 @@ def encode_scale(em: Emitter, x: str, mode: str, saturate: bool, wide: bool) -> 
         invalid = em.node("Or", invalid, outside)
     code = em.node("Where", invalid, em.constant(np.int64(0xFF)), code)
     return em.cast(code, TensorProto.UINT8)
+
+
+def product(em: Emitter, codes: str, scale: str, to: Format) -> str:
+    """Emits the product of two FLOAT values, exact in DOUBLE, rounded once to a 16-bit format.
+
+    Runtimes cast DOUBLE to 16 bits by way of FLOAT, which rounds twice. Whatever FLOAT holds
+    takes that way all the same. The rest is no tie, and is rounded before: to the precision of
+    the format by Dekker's splitting (Numerische Mathematik 18, 1971), and to whole multiples of
+    its smallest number by adding and subtracting a number large enough.
+    """
+    exact = em.node("Mul", em.cast(codes, TensorProto.DOUBLE), em.cast(scale, TensorProto.DOUBLE))
+    single = em.float32(exact)
+    lifted = em.node("Mul", exact, em.constant(np.float64(2 ** (53 - to.precision) + 1)))
+    split = em.node("Add", em.node("Sub", exact, lifted), lifted)
+    large = em.constant(np.float64(1.5 * 2.0**52 * to.smallest_subnormal))
+    fixed = em.node("Sub", em.node("Add", exact, large), large)
+    tiny = em.node("Less", em.node("Abs", exact), em.constant(np.float64(to.smallest_normal)))
+    rounded = em.float32(em.node("Where", tiny, fixed, split))
+    held = em.node("Equal", em.cast(single, TensorProto.DOUBLE), exact)
+    # Zeros keep their sign that way. A NaN is not equal to itself, and stays one either way.
+    held = em.node("Or", held, em.node("Equal", fixed, em.constant(np.float64(0))))
+    return em.cast(em.node("Where", held, single, rounded), onnx_type(to))

@@ -56,7 +56,7 @@ def has_equivalent(node: Node) -> bool:
         case "Quantize" | "Dequantize":
             return _is_plain_affine(node)
         case "Cast":
-            return _is_plain_cast(node)
+            return _is_plain_cast(node) or _keeps_format(node)
         case "Div" | "Mod":
             # onnxruntime fails for a zero divisor, and the lowest integer by -1 ends the process.
             return node.result.format.is_float
@@ -105,6 +105,10 @@ def _is_plain_affine(node: Node) -> bool:
 
 def _is_plain_cast(node: Node) -> bool:
     return not any(is_coded(row) or is_widened(row) for row in _formats(node))
+
+
+def _keeps_format(node: Node) -> bool:
+    return len({row.name for row in _formats(node)}) == 1
 
 
 def emit(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -210,6 +214,9 @@ def _suppression(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequen
 
 
 def _cast(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if _keeps_format(node):
+        em.emit("Identity", inputs, outputs, name=node.name)
+        return
     em.emit("Cast", inputs, outputs, {"to": onnx_type(node.result.format)}, name=node.name)
 
 

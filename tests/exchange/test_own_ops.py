@@ -299,3 +299,30 @@ def test_every_float_of_a_fused_row_is_read_exactly():
     lengths = np.ones(len(numbers), np.int64)
     given = {"bits": 4, "columns": 1}
     same_bits("SparseLengthsSumFused", [table, indices, lengths], **given)
+
+
+@pytest.mark.parametrize("origin", ["float8_e4m3fn", "float8_e5m2", "int8", "uint16"])
+@pytest.mark.parametrize("power", [0, -20, -126, 8])
+def test_dequantize_to_float16_rounds_once(origin, power):
+    """Ties of the result beside what float32 makes of products, and subnormal results."""
+    format = by_name(origin)
+    noise = rng(3).uniform(1, 2, (500, 1)).astype(np.float32)
+    scale = np.ldexp(noise, power).astype(np.float32)
+    # 3 q = a tie of the result and a little: the product has more bits than float32 holds.
+    scale[:200] = np.float32(2.0**power * (1 + 2.0**-11) / 3)
+    scale[:200] += np.spacing(scale[:200]) * rng(4).integers(-3, 4, (200, 1)).astype(np.float32)
+    every = np.arange(256, dtype=np.uint16 if format.bits == 16 else np.uint8)
+    q = np.broadcast_to(every.view(format.dtype), (500, 256)).copy()
+    given = {"to": "float16", "axis": 0, "formats": {0: format}}
+    graph, feeds = one_node("Dequantize", [q, scale[:, 0]], **given)
+    (found,), (wanted,) = run(graph, feeds), evaluate(graph, feeds).values()
+    # onnxruntime's Where gives 0 for -0.
+    assert np.array_equal(found, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("format", [*NARROW, f.E8M0, f.MXINT8, f.INT4], ids=str)
+def test_cast_to_the_same_format_keeps_codes(format):
+    codes = np.arange(1 << format.bits, dtype=np.uint8)
+    codes = codes.astype(np.int8).astype(format.dtype) if format is f.INT4 else codes
+    codes = codes if format is f.INT4 else codes.view(format.dtype)
+    same_bits("Cast", [codes], to=format.name, formats={0: format})

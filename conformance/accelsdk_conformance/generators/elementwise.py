@@ -315,7 +315,19 @@ def _pool(op: str, fmt: Format, rng: np.random.Generator) -> Codes:
     edges = represent(data.specials(fmt), fmt).codes
     plain = encode(rng.normal(size=64) * np.exp2(rng.integers(-8, 8, 64)), fmt).codes
     built = [edges, represent(_built(op, fmt), fmt).codes, plain]
-    return np.concatenate([*built, data.noise(rng, fmt, 48).codes])
+    pool = np.concatenate([*built, data.noise(rng, fmt, 48).codes])
+    return _quiet(pool, fmt) if op == "Pow" else pool
+
+
+def _quiet(codes: Codes, fmt: Format) -> Codes:
+    """Returns codes whose NaNs do not signal.
+
+    ``pow(x, 0)`` is 1 for a quiet NaN, and NaN or 1 for another (IEEE 754-2019, 9.2.1).
+    """
+    if not fmt.is_float:
+        return codes
+    bit = codes.dtype.type(1 << (fmt.mantissa_bits - 1))
+    return np.where(np.isnan(Tensor(fmt, codes).values), codes | bit, codes)
 
 
 def _built(op: str, fmt: Format) -> F64:

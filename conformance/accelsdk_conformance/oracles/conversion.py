@@ -89,7 +89,9 @@ def cast(
     if target.kind is Kind.SCALE:
         return _to_scale(values, scale_mode, saturate)
     if via is not None:
-        values = encode(values, via, rounding).values
+        wide = source.format.is_integer and source.format.bits == 64
+        source = _to_wide(source, values, via) if wide else encode(values, via, rounding)
+        values = source.values
     if target.bits >= 16:
         return Converted(_to_wide(source, values, target), none)
     mode = Overflow.SATURATE if saturate or not target.has_nan else Overflow.SPECIAL

@@ -18,6 +18,9 @@ from accelsdk.backend.datasheet import (
 )
 from accelsdk.numerics.accumulate import AccumulatorSpec
 
+#: Wider than the significand of float32, through which they are cast.
+_INTEGERS = ("int64", "int32", "uint64", "uint32")
+
 DATASHEET = NumericsDatasheet(
     # float32 in an order of its own choice; 16-bit operands are cast to float32 before.
     contractions={("*", "*", "*", "*"): AccumulatorSpec(guarantee="at_least")},
@@ -25,14 +28,15 @@ DATASHEET = NumericsDatasheet(
     # Narrow floats are cast by tables that the exporter writes; the others by onnxruntime.
     casts={
         ("*", "*"): CastSpec(),
-        **{("float64", to): CastSpec(via="float32") for to in ("float16", "bfloat16")},
+        ("float64", "float16"): CastSpec(via="float32"),
+        **{(source, "bfloat16"): CastSpec(via="float32") for source in ("float64", *_INTEGERS)},
     },
     quantize=QuantSpec(),
     requantize=RequantSpec(arithmetic="float32"),
     mx={("*", "*"): MxSpec(scale_rule="floor")},
     functions={
         # Accurate in absolute terms: 0 for some x of about -18 and less.
-        ("Sigmoid", "float32"): FunctionSpec(ulp=2, floor=2),
+        **{("Sigmoid", real): FunctionSpec(ulp=2, floor=2) for real in ("float32", "float64")},
         # alpha * (exp(x) - 1): 4.05 ULP were seen, the default limit is 4.
         **{(op, "float32"): FunctionSpec(ulp=8, floor=1) for op in ("Selu", "Celu")},
     },
