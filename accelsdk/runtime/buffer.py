@@ -365,15 +365,15 @@ class Buffer:
         for event in busy:
             event.wait()
         self.ready.wait()
+        around = span_of(self).enclosing()
         with LOCK:
             storage.maps += 1
             storage.references += 1
             device.epoch += 1
-            view = View(storage.handle, self.offset, self.nbytes, self.type, self.nbytes)
         try:
             mapper: SupportsMap = device.card.ability(Capability.MAP)
-            with mapper.map(view) as data:
-                yield data
+            with mapper.map(around.view()) as data:
+                yield data[self.offset - around.start :]
         finally:
             with LOCK:
                 storage.maps -= 1

@@ -436,6 +436,7 @@ class Device:
             self.epoch += 1
             settle(self._fail_all(refusal(self.id, inherited=self._inherited)))
             self._card.close()
+            self.pool.tell()
 
     def disown(self) -> None:
         """Gives the device up in a forked child: the card is open in the parent process."""

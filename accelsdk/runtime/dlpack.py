@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from accelsdk.backend.driver import View
 from accelsdk.backend.info import Capability
 from accelsdk.backend.optional import SupportsHostImport, SupportsMap
 from accelsdk.errors import InvalidArgument
 from accelsdk.formats import from_dtype
 from accelsdk.graph.types import TensorType
 from accelsdk.runtime.progress import LOCK
+from accelsdk.runtime.transfer import span_of
 
 if TYPE_CHECKING:
     from accelsdk.runtime.buffer import Buffer
@@ -76,9 +76,9 @@ def export(
 def _pinned_array(buffer: Buffer) -> np.ndarray[Any, Any]:
     """Returns an array over the buffer's memory that keeps it alive."""
     storage, device = buffer.storage, buffer.device
-    view = View(storage.handle, buffer.offset, buffer.nbytes, buffer.type, buffer.nbytes)
+    around = span_of(buffer).enclosing()
     mapper: SupportsMap = device.card.ability(Capability.MAP)
-    mapping = mapper.map(view)
+    mapping = mapper.map(around.view())
     raw = np.frombuffer(mapping.__enter__(), np.uint8)
     with LOCK:
         storage.references += 1
@@ -88,10 +88,10 @@ def _pinned_array(buffer: Buffer) -> np.ndarray[Any, Any]:
         device.pool.dropped.append(storage)
 
     weakref.finalize(raw, unpin).atexit = False
-    dtype = buffer.format.dtype
+    part, dtype = raw[buffer.offset - around.start :], buffer.format.dtype
     if buffer.format.bits < 8 or dtype.kind not in _EXPORTABLE:
-        return raw
-    return raw.view(dtype).reshape(buffer.shape)
+        return part
+    return part.view(dtype).reshape(buffer.shape)
 
 
 def import_from(device: Device, producer: Producer) -> Buffer:
@@ -120,6 +120,8 @@ def import_from(device: Device, producer: Producer) -> Buffer:
         return device.put(array)
     driver: SupportsHostImport = device.card.ability(Capability.HOST_IMPORT)
     handle = device.call("host import", driver.import_host, array.reshape(-1).view(np.uint8).data)
-    storage = Storage(device, device.default_memory, handle, array.nbytes)
+    memory = device.memories[device.default_memory]
+    device.pool.note_allocation(memory, array.nbytes)
+    storage = Storage(device, memory.kind, handle, array.nbytes)
     storage.imported = array  # alive until the storage is freed
     return Buffer(storage, 0, TensorType(from_dtype(array.dtype), array.shape))

@@ -178,14 +178,8 @@ class Pool:
         except OutOfMemory:
             self.trim()
             handle = device.call("allocate", *args)
-        storage = Storage(memory.device, memory.kind, handle, nbytes)
-        with LOCK:
-            memory.allocations += 1
-            memory.in_use += nbytes
-            memory.peak = max(memory.peak, memory.in_use)
-        if device.observers:
-            device.observers.tell(EventKind.ALLOCATE, nbytes)
-        return storage
+        self.note_allocation(memory, nbytes)
+        return Storage(memory.device, memory.kind, handle, nbytes)
 
     def memory(self, kind: str) -> Memory:
         """Returns the memory of that kind, or raises `NotFound`."""
@@ -206,18 +200,33 @@ class Pool:
             with LOCK:
                 if self.dropped:
                     self.dropped.popleft().release()
-        if not self.dead and not self.unused:
-            return
-        if not self._device.usable:
-            self._free_all()
-        elif wait:
-            self._device.gate.call(self._free_all)
-        else:
-            self._device.gate.soon(self._free_all)
-        told, self._told_later = self._told_later, deque()
-        if self._device.observers:  # here no lock is held
-            for kind, nbytes in told:
+        if self.dead or self.unused:
+            if not self._device.usable:
+                self._free_all()
+            elif wait:
+                self._device.gate.call(self._free_all)
+            else:
+                self._device.gate.soon(self._free_all)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tells the observers of what was freed; the caller holds no lock."""
+        while self._told_later:
+            try:
+                kind, nbytes = self._told_later.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            if self._device.observers:
                 self._device.observers.tell(kind, nbytes)
+
+    def note_allocation(self, memory: Memory, nbytes: int) -> None:
+        """Counts a new allocation, and tells the observers."""
+        with LOCK:
+            memory.allocations += 1
+            memory.in_use += nbytes
+            memory.peak = max(memory.peak, memory.in_use)
+        if self._device.observers:
+            self._device.observers.tell(EventKind.ALLOCATE, nbytes)
 
     def _free_all(self) -> None:
         try:
@@ -276,6 +285,7 @@ class Pool:
         self.collect(wait=True)
         device = self._device
         stats: MemoryStats | None = device.call("memory_stats", device.driver.memory_stats, kind)
+        self.tell()  # of what the driver's own thread has freed by now
         return stats or MemoryStats(
             in_use=memory.in_use,
             limit=memory.capacity,

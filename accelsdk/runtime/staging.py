@@ -97,7 +97,7 @@ def _stage(made: Plan, arguments: Sequence[Buffer], outputs: Sequence[Buffer], s
                     device,
                     "staged output",
                     body=body,
-                    reads=(source.range, target.enclosing().range),
+                    reads=(source.range, target.before.range),
                     writes=(target.range,),
                 )
             )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from accelsdk.backend.driver import View
+from accelsdk.backend.driver import Driver, View
 from accelsdk.backend.info import Capability
 from accelsdk.backend.optional import Copy, Fill, PeerCopy, Read, SupportsPeerCopy, Write
 from accelsdk.errors import InvalidArgument
@@ -55,6 +55,11 @@ class Span:
         """Returns the shortest range around it that starts aligned."""
         step = self.storage.device.target.view_alignment
         return replace(self, start=self.start - self.start % step)
+
+    @property
+    def before(self) -> Span:
+        """The bytes between the start of the enclosing range and its own."""
+        return Span(self.storage, self.enclosing().start, self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +112,12 @@ def write(dst: Span, source: memoryview, how: Submission) -> Event:
     if dst.aligned:
         command = Write(dst.view(), source)
         return how.submit(Work(device, "write", commands=(command,), writes=(dst.range,)))
-    around = dst.enclosing()
     return how.submit(
         Work(
             device,
             "staged write",
             body=lambda: put_staged(dst, source),
-            reads=(around.range,),
+            reads=(dst.before.range,),
             writes=(dst.range,),
         )
     )
@@ -134,12 +138,17 @@ def read(src: Span, destination: memoryview, how: Submission) -> Event:
 
 def put_staged(dst: Span, source: memoryview) -> None:
     """Writes to a range of any alignment through the host; on a thread of the SDK."""
+    # In one call, so that no other call of the driver changes the bytes before it in between.
+    device = dst.storage.device
+    device.gate.call(_put_staged, device.driver, dst, source)
+
+
+def _put_staged(driver: Driver, dst: Span, source: memoryview) -> None:
     around = dst.enclosing()
-    driver, gate = dst.storage.device.driver, dst.storage.device.gate
     stage = memoryview(bytearray(around.nbytes))
-    gate.call(driver.read, around.view(), stage)
-    stage[dst.start - around.start :] = source
-    gate.call(driver.write, around.view(), stage)
+    driver.read(dst.before.view(), stage[: dst.before.nbytes])
+    stage[dst.before.nbytes :] = source
+    driver.write(around.view(), stage)
 
 
 def get_staged(src: Span) -> memoryview:
