@@ -37,13 +37,16 @@ def orders(spec: AccumulatorSpec) -> bool:
     return None not in (spec.width, spec.order, spec.tree)
 
 
-def simulate(factors: Factors, spec: AccumulatorSpec, block: int = 0) -> F64 | None:
+def simulate(
+    factors: Factors, spec: AccumulatorSpec, block: int = 0, *, most: int = _STEPS
+) -> F64 | None:
     """Returns ``a[M, K] @ b[K, N] + c`` as the declared unit computes it.
 
     Args:
         factors: Finite operands; the addend enters where the claim says.
         spec: The claim.
         block: Products that share a scale, or 0.
+        most: Chunks that a simulation may take.
 
     Returns:
         The stored sums, or None if the claim leaves open what a simulation needs.
@@ -56,7 +59,7 @@ def simulate(factors: Factors, spec: AccumulatorSpec, block: int = 0) -> F64 | N
     plain = spec.lanes == 1 and spec.stage_bits is None and spec.inside == "fused"
     if spec.align_exponent == "block_scale" and not (plain and spec.product_overflow == "wide"):
         return None  # no unit is known that has both
-    if len(chunks(factors.depth, spec)) > _STEPS:
+    if len(chunks(factors.depth, spec)) > most:
         return None
     if spec.subnormals_in == "flush":
         factors = flushed(factors, spec)
