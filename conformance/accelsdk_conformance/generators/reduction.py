@@ -26,7 +26,8 @@ from accelsdk_conformance.problem import (
     shrinkable,
 )
 
-_SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+#: Shapes by name, and the axes that are reduced.
+SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "last": ((6, 129), (1,)),
     "first": ((65, 7), (0,)),
     "middle": ((3, 40, 5), (1,)),
@@ -43,7 +44,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def _fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
+def fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     """Moves the reduced axes last and makes one of them."""
     axes = tuple(axis % x.ndim for axis in axes)
     kept = [axis for axis in range(x.ndim) if axis not in axes]
@@ -51,7 +52,8 @@ def _fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     return moved.reshape(int(np.prod([x.shape[a] for a in kept], dtype=np.int64)), -1)
 
 
-def _shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> tuple[int, ...]:
+def folded_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> tuple[int, ...]:
+    """Returns the shape after a reduction, its axes kept with extent 1 or left out."""
     axes = tuple(axis % len(shape) for axis in axes)
     if keep:
         return tuple(1 if axis in axes else n for axis, n in enumerate(shape))
@@ -62,17 +64,17 @@ def total(case: Case, context: Context) -> Problem:
     """ReduceSum on exact whole numbers, ordinary data, and NaN in every lane."""
     fmt = data.format_of(case, 0)
     rng = data.rng(case, context)
-    shape, axes = _SHAPES[str(case.parameters["shape"])]
+    shape, axes = SHAPES[str(case.parameters["shape"])]
     keep = bool(case.parameters.get("keepdims", 1))
     kind = str(case.parameters["data"])
     x = _values(fmt, shape, kind, rng)
     attributes: dict[str, Any] = {"axes": axes, "keepdims": int(keep)}
-    out = _shape(shape, axes, keep)
+    out = folded_shape(shape, axes, keep)
     if not fmt.is_float:
-        flat = _fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
+        flat = fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
         expected = expect_exact(from_integers(flat, fmt))
     else:
-        expected = _summed(_fold(x.values, axes), fmt, kind)
+        expected = _summed(fold(x.values, axes), fmt, kind)
     expected = _reshaped(expected, out)
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -143,18 +145,18 @@ def _reshaped(expected: Expected, shape: tuple[int, ...]) -> Expected:
 def product(case: Case, context: Context) -> Problem:
     """ReduceProd of powers of two: exact in every order."""
     fmt = data.format_of(case, 0)
-    shape, axes = _SHAPES[str(case.parameters["shape"])]
+    shape, axes = SHAPES[str(case.parameters["shape"])]
     rng = data.rng(case, context)
     if fmt.is_float:
         few = rng.choice([1.0, 1.0, -1.0, 2.0, 0.5], shape)
         few = np.where(rng.random(shape) < 0.9, np.sign(few), few)
         x = represent(few, fmt)
-        flat = represent(_fold(x.values, axes).prod(axis=1), fmt)
+        flat = represent(fold(x.values, axes).prod(axis=1), fmt)
     else:
         x = from_integers(rng.integers(-3, 4, shape), fmt)
-        flat = from_integers(_fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
+        flat = from_integers(fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
     keep = int(case.parameters.get("keepdims", 1))
-    expected = _reshaped(expect_exact(flat), _shape(shape, axes, bool(keep)))
+    expected = _reshaped(expect_exact(flat), folded_shape(shape, axes, bool(keep)))
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -200,7 +202,7 @@ def _wholes(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Te
 def extreme_over(case: Case, context: Context) -> Problem:
     """ReduceMax and ReduceMin over other axes, kept and not."""
     fmt = data.format_of(case, 0)
-    shape, axes = _SHAPES[str(case.parameters["shape"])]
+    shape, axes = SHAPES[str(case.parameters["shape"])]
     values = data.rng(case, context).integers(-99, 100, shape)
     x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
     return _extreme(case, x, axes, keep=int(case.parameters["keepdims"]))
@@ -213,14 +215,14 @@ def _extreme(
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
 
     def make(operand: Tensor) -> Problem:
-        rows = _fold(operand.values if fmt.is_float else whole.whole(operand), axes)
+        rows = fold(operand.values if fmt.is_float else whole.whole(operand), axes)
         plain: np.ufunc = np.fmax if ignore else np.maximum
         if case.op == "ReduceMin":
             plain = np.fmin if ignore else np.minimum
         flat = plain.reduce(rows, axis=1)
         found = represent(flat, fmt) if fmt.is_float else whole.wrapped(flat, fmt)
         expected = expect_exact(found, signed_zero=False)
-        out = _shape(operand.shape, axes, bool(keep))
+        out = folded_shape(operand.shape, axes, bool(keep))
         return Problem(
             op=case.op,
             operands=(operand,),

@@ -1,0 +1,273 @@
+"""LSTM, GRU and RNN over a short sequence, by carried errors: every operand and attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accelsdk.formats import INT32, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.composite import carried_problem
+from accelsdk_conformance.oracles.carried import Carried
+from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers
+from accelsdk_conformance.problem import Context, Problem
+
+_STEPS, _BATCH, _WIDTH = 4, 3, 3
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_LENGTHS = (4, 1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The operands of one direction, and how it computes."""
+
+    op: str
+    hidden: int
+    w: F64
+    r: F64
+    bias: F64
+    peep: F64
+    gates: tuple[tuple[str, float, float], ...]
+    clip: float
+    reset: bool
+    coupled: bool
+    fmt: Format
+
+    def matrix(self, values: F64, gate: int) -> Carried:
+        """Returns the transposed weights of one gate."""
+        own = slice(gate * self.hidden, (gate + 1) * self.hidden)
+        return Carried.exact(values[own].T, self.fmt)
+
+    def biases(self, gate: int) -> tuple[Carried, Carried]:
+        """Returns the biases of the input's and of the state's product."""
+        count = _GATES[self.op]
+        parts = self.bias.reshape(2 * count, self.hidden)
+        return (
+            Carried.exact(parts[gate], self.fmt),
+            Carried.exact(parts[count + gate], self.fmt),
+        )
+
+    def activate(self, index: int, x: Carried, clipped: bool = True) -> Carried:
+        """Applies an activation of the cell."""
+        if self.clip and clipped:
+            held = np.clip(x.value, -self.clip, self.clip)
+            x = Carried(held, x.error, self.fmt)  # limiting brings nothing further apart
+        name, alpha, beta = self.gates[index]
+        value = x.value
+        match name:
+            case "Sigmoid":
+                return x.sigmoid()
+            case "Tanh":
+                return x.tanh()
+            case "Relu":
+                return x.bounded(np.maximum(value, 0.0), 1.0, 0.5)
+            case "LeakyRelu":
+                slope = max(1.0, abs(alpha))
+                return x.bounded(np.where(value < 0, alpha * value, value), slope, 1.0)
+            case "Affine":
+                return x.bounded(alpha * value + beta, abs(alpha), 2.0, 2.0)
+            case "HardSigmoid":
+                line = np.clip(alpha * value + beta, 0.0, 1.0)
+                return x.bounded(line, abs(alpha), 2.0, 2.0)
+            case "ScaledTanh":
+                curve = alpha * np.tanh(beta * value)
+                return x.bounded(curve, abs(alpha * beta), 8.0, 2.0)
+            case "Softsign":
+                return x.bounded(value / (1 + np.abs(value)), 1.0, 4.0)
+            case "Softplus":
+                curve = np.maximum(value, 0) + np.log1p(np.exp(-np.abs(value)))
+                return x.bounded(curve, 1.0, 5.0, 4.0)
+        curve = np.where(value > 0, value, alpha * np.expm1(np.minimum(value, 0)))
+        return x.bounded(curve, max(1.0, abs(alpha)), 4.0, 3.0 * max(1.0, abs(alpha)))
+
+
+def layer(case: Case, context: Context) -> Problem:
+    """A layer with the operands and attributes that the case names."""
+    fmt = data.format_of(case, 0)
+    given = case.parameters
+    rng = data.rng(case, context)
+    hidden, gates = int(given.get("hidden", 5)), _GATES[case.op]
+    direction = str(given.get("direction", "forward"))
+    count = 2 if direction == "bidirectional" else 1
+    first = bool(given.get("layout", 0))
+    shapes: dict[str, tuple[int, ...]] = {
+        "x": (_STEPS, _BATCH, _WIDTH),
+        "w": (count, gates * hidden, _WIDTH),
+        "r": (count, gates * hidden, hidden),
+        "b": (count, 2 * gates * hidden),
+        "h": (count, _BATCH, hidden),
+        "c": (count, _BATCH, hidden),
+        "p": (count, 3 * hidden),
+    }
+    sizes = {"x": 1.0, "b": 0.25}
+    tensors = {
+        name: encode(rng.normal(size=shape) * sizes.get(name, 0.5), fmt)
+        for name, shape in shapes.items()
+    }
+    chosen = str(given.get("operands", "b"))
+    lengths = _LENGTHS if "l" in chosen else (_STEPS,) * _BATCH
+    sequences, finals = [], []
+    for index in range(count):
+        part = _direction(case, tensors, index, chosen, fmt)
+        backward = direction == "reverse" or index == 1
+        y, last = _run(part, tensors, index, chosen, lengths, backward)
+        sequences.append(y)
+        finals.append(last)
+    results = [
+        _stacked(sequences, 1),
+        *(_stacked(states, 0) for states in zip(*finals, strict=True)),
+    ]
+    if first:
+        order = [(2, 0, 1, 3), *[(1, 0, 2)] * (len(results) - 1)]
+        results = [_moved(r, perm) for r, perm in zip(results, order, strict=True)]
+    results = results[: int(given.get("outputs", len(results)))]
+    attributes = _attributes(case, hidden, direction)
+    return carried_problem(case.op, _operands(case, tensors, chosen, first), attributes, results)
+
+
+def _attributes(case: Case, hidden: int, direction: str) -> dict[str, Any]:
+    names = ("clip", "layout", "linear_before_reset", "input_forget")
+    found: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
+    found |= {name: case.parameters[name] for name in names if name in case.parameters}
+    if "activations" in case.parameters:
+        count = 2 if direction == "bidirectional" else 1
+        found["activations"] = tuple(case.parameters["activations"]) * count
+        for name in ("activation_alpha", "activation_beta"):
+            if name in case.parameters:
+                found[name] = tuple(map(float, case.parameters[name])) * count
+    return found
+
+
+def _operands(
+    case: Case, tensors: Mapping[str, Tensor], chosen: str, first: bool
+) -> tuple[Tensor | None, ...]:
+    def given(name: str) -> Tensor | None:
+        if name not in chosen:
+            return None
+        tensor = tensors[name]
+        return _swapped(tensor) if first and name in "hc" else tensor
+
+    x = _swapped(tensors["x"]) if first else tensors["x"]
+    lengths = from_integers(np.array(_LENGTHS), INT32) if "l" in chosen else None
+    every = (x, tensors["w"], tensors["r"], given("b"), lengths, given("h"))
+    return (*every, given("c"), given("p")) if case.op == "LSTM" else every
+
+
+def _swapped(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.format, np.ascontiguousarray(tensor.codes.swapaxes(0, 1)))
+
+
+def _direction(
+    case: Case, tensors: Mapping[str, Tensor], index: int, chosen: str, fmt: Format
+) -> _Layer:
+    def own(name: str) -> F64:
+        values = tensors[name].values[index]
+        return values if name in chosen or name in "wr" else np.zeros_like(values)
+
+    return _Layer(
+        op=case.op,
+        hidden=int(case.parameters.get("hidden", 5)),
+        w=own("w"),
+        r=own("r"),
+        bias=own("b"),
+        peep=own("p"),
+        gates=tuple(_activations(case)),
+        clip=float(case.parameters.get("clip", 0.0)),
+        reset=bool(case.parameters.get("linear_before_reset", 0)),
+        coupled=bool(case.parameters.get("input_forget", 0)),
+        fmt=fmt,
+    )
+
+
+_ALPHA = {"LeakyRelu": 0.01, "HardSigmoid": 0.2}
+_TAKES_ALPHA = ("Affine", "LeakyRelu", "ScaledTanh", "HardSigmoid", "Elu", "ThresholdedRelu")
+_TAKES_BETA = ("Affine", "ScaledTanh", "HardSigmoid")
+
+
+def _activations(case: Case) -> Iterator[tuple[str, float, float]]:
+    alphas = iter(case.parameters.get("activation_alpha", ()))
+    betas = iter(case.parameters.get("activation_beta", ()))
+    for name in case.parameters.get("activations", _DEFAULTS[case.op]):
+        alpha = next(alphas, _ALPHA.get(name, 1.0)) if name in _TAKES_ALPHA else 0.0
+        default = {"HardSigmoid": 0.5, "ScaledTanh": 1.0}.get(name, 0.0)
+        beta = next(betas, default) if name in _TAKES_BETA else 0.0
+        yield name, float(alpha), float(beta)
+
+
+def _run(
+    part: _Layer,
+    tensors: Mapping[str, Tensor],
+    index: int,
+    chosen: str,
+    lengths: Sequence[int],
+    backward: bool,
+) -> tuple[Carried, tuple[Carried, ...]]:
+    """Runs one direction; an item whose sequence has ended keeps its state, and gives zeros."""
+    fmt, shape = part.fmt, (_BATCH, part.hidden)
+    states = [
+        Carried.exact(tensors[name].values[index] if name in chosen else np.zeros(shape), fmt)
+        for name in ("hc" if part.op == "LSTM" else "h")
+    ]
+    zero = Carried.exact(np.zeros(shape), fmt)
+    outputs = [zero] * _STEPS
+    for t in reversed(range(_STEPS)) if backward else range(_STEPS):
+        x = Carried.exact(tensors["x"].values[t], fmt)
+        fresh = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[part.op](part, x, states)
+        lives = (t < np.array(lengths))[:, None]
+        states = [_chosen(lives, new, old) for new, old in zip(fresh, states, strict=True)]
+        outputs[t] = _chosen(lives, fresh[0], zero)
+    return _stacked(outputs, 0), tuple(states)
+
+
+def _chosen(where: Any, a: Carried, b: Carried) -> Carried:  # noqa: ANN401 # a mask
+    value, error = np.where(where, a.value, b.value), np.where(where, a.error, b.error)
+    return Carried(value, error, a.fmt)
+
+
+def _sum(part: _Layer, gate: int, x: Carried, h: Carried) -> Carried:
+    of_input, of_state = part.biases(gate)
+    left = x.matmul(part.matrix(part.w, gate)) + of_input
+    return left + (h.matmul(part.matrix(part.r, gate)) + of_state)
+
+
+def _lstm(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
+    h, cell = states
+    totals = [_sum(part, gate, x, h) for gate in range(4)]  # i, o, f, c
+    peeps = [Carried.exact(p, part.fmt) for p in part.peep.reshape(3, part.hidden)]
+    i = part.activate(0, totals[0] + peeps[0] * cell)
+    one = Carried.exact(np.ones(i.value.shape), part.fmt)
+    f = one - i if part.coupled else part.activate(0, totals[2] + peeps[2] * cell)
+    cell = f * cell + i * part.activate(1, totals[3])
+    o = part.activate(0, totals[1] + peeps[1] * cell)
+    return [o * part.activate(2, cell, clipped=False), cell]
+
+
+def _gru(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
+    (h,) = states
+    z, r = (part.activate(0, _sum(part, gate, x, h)) for gate in range(2))
+    of_input, of_state = part.biases(2)
+    left, right = x.matmul(part.matrix(part.w, 2)) + of_input, part.matrix(part.r, 2)
+    if part.reset:
+        candidate = left + r * (h.matmul(right) + of_state)
+    else:
+        candidate = left + ((r * h).matmul(right) + of_state)
+    one = Carried.exact(np.ones(z.value.shape), part.fmt)
+    return [(one - z) * part.activate(1, candidate) + z * h]
+
+
+def _rnn(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
+    return [part.activate(0, _sum(part, 0, x, states[0]))]
+
+
+def _stacked(parts: Sequence[Carried], axis: int) -> Carried:
+    value, error = (np.stack(p, axis) for p in ([c.value for c in parts], [c.error for c in parts]))
+    return Carried(value, error, parts[0].fmt)
+
+
+def _moved(x: Carried, perm: tuple[int, ...]) -> Carried:
+    return Carried(x.value.transpose(perm), x.error.transpose(perm), x.fmt)
