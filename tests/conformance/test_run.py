@@ -15,7 +15,7 @@ from accelsdk.cli.main import main
 from accelsdk.errors import InvalidArgument
 from accelsdk_conformance import run_conformance, waivers
 from accelsdk_conformance.pool import Pool
-from accelsdk_conformance.report.data import schema
+from accelsdk_conformance.report.schema import schema
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import run
 from accelsdk_conformance.settings import Settings

@@ -7,30 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from importlib import metadata, resources
+from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from accelsdk.errors import InvalidArgument, NotFound
-from accelsdk_conformance.case import Case
+from accelsdk_conformance.case import Case, Level
 from accelsdk_conformance.catalogue import short
 from accelsdk_conformance.coverage import coverage
 from accelsdk_conformance.report.derive import derived
+from accelsdk_conformance.report.schema import violations
 from accelsdk_conformance.result import Result
 from accelsdk_conformance.run import Run
 
 #: Version of the JSON report; readers refuse another major.
 FORMAT = "2.0"
-
-Report = Mapping[str, Any]
-
-
-def schema() -> dict[str, Any]:
-    """Returns the JSON schema of report.json."""
-    text = (resources.files("accelsdk_conformance") / "report" / "schema.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
 
 
 def as_json(found: Run) -> dict[str, Any]:
@@ -57,7 +49,9 @@ def as_json(found: Run) -> dict[str, Any]:
         ],
         "backend": about,
         "environment": dict(found.environment),
-        "coverage": _coverage(found),
+        "coverage": whole_coverage(
+            found.cases.values(), found.level, found.profiles, found.partial
+        ),
         "results": [_result(found, result) for result in found.results],
     }
     return {**report, **derived(report, claims)}
@@ -101,11 +95,13 @@ def _result(found: Run, result: Result) -> dict[str, Any]:
     }
 
 
-def _coverage(found: Run) -> dict[str, Any] | None:
+def whole_coverage(
+    cases: Iterable[Case], level: str, profiles: Sequence[str], partial: bool
+) -> dict[str, Any] | None:
     """Returns what a whole run leaves unexercised; of a part of the suite it would say nothing."""
-    if found.partial or found.profiles or found.level.value == "smoke":
+    if partial or profiles or level == Level.SMOKE:
         return None
-    rows = coverage([*found.cases.values()], found.level)
+    rows = coverage([*cases], Level(level))
     return {
         "exercised": sum(len(row.counts) - len(row.holes) for row in rows),
         "taken": sum(len(row.counts) for row in rows),
@@ -138,15 +134,16 @@ def checked(data: object, name: str) -> dict[str, Any]:
     Raises:
         InvalidArgument: It is not, or of another major version.
     """
-    required = schema()["required"]
-    missing = [key for key in required if not isinstance(data, dict) or key not in data]
-    if not isinstance(data, dict) or "format" in missing:
+    if not isinstance(data, dict) or not isinstance(data.get("format"), str):
         raise InvalidArgument(f"{name} is not a conformance report")
-    if str(data["format"]).partition(".")[0] != FORMAT.partition(".")[0]:
+    if data["format"].partition(".")[0] != FORMAT.partition(".")[0]:
         raise InvalidArgument(
             f"{name} has format {data['format']}, and this suite reads {FORMAT}",
             remedy="read it with the suite that wrote it, or run the suite again",
         )
-    if missing:
-        raise InvalidArgument(f"{name} lacks {', '.join(missing)}: it is not a whole report")
+    for place, text in violations(data):
+        raise InvalidArgument(
+            f"{name} is not a conformance report: {place} {text}",
+            remedy="see accelsdk_conformance/report/schema.json",
+        )
     return data

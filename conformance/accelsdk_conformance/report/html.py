@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelsdk.errors import NotFound
 from accelsdk.graph.ops import TABLE
@@ -16,6 +17,9 @@ from accelsdk_conformance.report.broken import broken_ops, representative_first
 from accelsdk_conformance.report.claims import FIELDS
 from accelsdk_conformance.report.matrix import column, matrices
 from accelsdk_conformance.result import Status
+
+if TYPE_CHECKING:
+    import jinja2
 
 _FAILURES = 200
 _OPEN = 3  # failures that are shown without a click
@@ -40,17 +44,21 @@ def page(template: str, **values: object) -> str:
         NotFound: jinja2 is not installed.
     """
     require_jinja()
+    text: str = _environment().get_template(template).render(**values)
+    return text
+
+
+@cache
+def _environment() -> jinja2.Environment:
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(_template),
     )
-    text: str = environment.get_template(template).render(**values)
-    return text
 
 
 def _template(name: str) -> str:

@@ -9,8 +9,11 @@ from xml.etree import ElementTree
 from accelsdk_conformance.result import Status
 
 _SKIPPED = (Status.UNSUPPORTED, Status.XFAIL, Status.WAIVED)
-#: What XML 1.0 has no way to write, not even escaped.
-_FORBIDDEN = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if code not in (9, 10, 13)}
+#: What XML 1.0 has no way to write, not even escaped (section 2.2, Char).
+_CONTROL = (code for code in range(32) if code not in (9, 10, 13))
+_FORBIDDEN = dict.fromkeys(
+    (*_CONTROL, *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}"
+)
 
 
 def as_junit(report: Mapping[str, Any], timing: Mapping[str, float]) -> str:
