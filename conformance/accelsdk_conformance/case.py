@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -75,7 +75,8 @@ class Case:
 
     def to_json(self) -> str:
         """Returns the case as one line of JSON."""
-        return json.dumps(asdict(self) | {"parameters": dict(self.parameters)}, sort_keys=True)
+        data = {name: getattr(self, name) for name in _NAMES}
+        return json.dumps(data | {"parameters": dict(self.parameters)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Case:
@@ -102,6 +103,8 @@ class Case:
                 remedy="give a case id, or a file that a failing run wrote",
             ) from error
 
+
+_NAMES = tuple(item.name for item in fields(Case))
 
 def select(
     cases: Iterable[Case],

@@ -13,12 +13,13 @@ from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.journal import NAME as JOURNAL
 from accelsdk_conformance.pool import Refused
+from accelsdk_conformance.replay import case_of
 from accelsdk_conformance.report import terminal
 from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Interrupted, Run, run
 from accelsdk_conformance.selection import Selection, Shard, read_ids
-from accelsdk_conformance.settings import Settings, quoted
+from accelsdk_conformance.settings import Settings, Study, quoted
 from accelsdk_conformance.vendor import vendor_case_files
 
 INTERRUPTED = 130  # as a shell tells an interrupt
@@ -77,7 +78,7 @@ def command(
     replay: Annotated[
         str,
         typer.Option(
-            help="Run one case: its id, or a file or folder of REPORT/failures.",
+            help="Run one case: its id, or or a folder of REPORT/replay.",
             rich_help_panel=_CHOOSING,
         ),
     ] = "",
@@ -114,6 +115,14 @@ def command(
             rich_help_panel=_AFTER,
         ),
     ] = None,
+    shrink: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Executions that shrinking one failure may take; 0 leaves failures as they are.",
+            rich_help_panel=_AFTER,
+        ),
+    ] = 400,
     waivers: Annotated[
         Path | None,
         typer.Option(
@@ -176,6 +185,9 @@ def command(
                 cases=cases,
                 journal=notes,
                 resume=resume,
+                study=Study(
+                    budget=shrink, folder=str(report.resolve() / "replay") if report else ""
+                ),
                 progress=progress.advance,
             )
     except Refused as error:
@@ -232,6 +244,8 @@ def _options(given: list[str]) -> dict[str, str]:
 
 def _replayed(wanted: str, files: list[Path]) -> Case:
     path = Path(wanted)
+    if path.is_dir():
+        return case_of(path)
     if path.is_file():
         return Case.from_json(path.read_text("utf-8"))
     for case in collect(files):

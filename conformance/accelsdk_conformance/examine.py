@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -70,15 +70,34 @@ def examine(case: Case, subject: Subject, seed: int = 0) -> Result:
         return Result(id=case.id, status=Status.UNSUPPORTED, reason=str(reason))
     except BelowProfile as reason:
         return Result(id=case.id, status=Status.BELOW_PROFILE, reason=str(reason))
+    return attempt(case, problem, subject).result
+
+
+class Attempt(NamedTuple):
+    """One execution of a problem.
+
+    Attributes:
+        result: The verdict.
+        outputs: What came out; empty if nothing did.
+        expected: What was to come out; empty if nothing came out.
+    """
+
+    result: Result
+    outputs: tuple[Tensor, ...] = ()
+    expected: tuple[Expected, ...] = ()
+
+
+def attempt(case: Case, problem: Problem, subject: Subject, poison: int = 0xA5) -> Attempt:
+    """Runs a problem once and judges what comes out."""
     try:
-        outputs = subject.run(problem, poison=0xA5)
+        outputs = subject.run(problem, poison)
     except (UnsupportedGraph, Unimplemented) as reason:
-        return Result(id=case.id, status=Status.UNSUPPORTED, reason=_line(reason))
+        return Attempt(Result(id=case.id, status=Status.UNSUPPORTED, reason=_line(reason)))
     except (AccelError, SentinelOverwritten) as error:
-        return Result(
-            id=case.id, status=Status.FAILED, reason=f"{type(error).__name__}: {_line(error)}"
-        )
-    return verdict(case, problem, outputs, problem.oracle(outputs))
+        text = f"{type(error).__name__}: {_line(error)}"
+        return Attempt(Result(id=case.id, status=Status.FAILED, reason=text))
+    expected = problem.oracle(outputs)
+    return Attempt(verdict(case, problem, outputs, expected), outputs, expected)
 
 
 def _line(error: Exception) -> str:

@@ -19,7 +19,7 @@ class Study:
     Attributes:
         repeats: How often it is run again on the same unit.
         budget: Executions that shrinking may take; 0 leaves the input as it is.
-        folder: Where replay folders are written; empty writes none.
+        folder: Where replay folders are written, one for each failure; empty writes none.
         limit: Failures of a run that are looked at.
     """
 

@@ -48,7 +48,10 @@ def main() -> int:
     lost = ""
     for line in sys.stdin:
         case = Case.from_json(line)
-        result = run_case(case, subject, settings.seed)
+        if settings.study is None:
+            result = run_case(case, subject, settings.seed)
+        else:
+            result = _studied(case, subject, settings)
         if not result.status.conformant:
             result, lost = _recovered(result, subject)
         _send(answers, {"result": result.as_data(), "lost": lost})
@@ -57,6 +60,22 @@ def main() -> int:
     with suppress(AccelError):  # of a device that is lost, or that a case has left in disorder
         subject.close()
     return 0
+
+
+def _studied(case: Case, subject: ClientSubject, settings: Settings) -> Result:
+    """Looks at a failing case again; a foreign exception becomes the result, as in `run_case`."""
+    from accelsdk_conformance.study import study_case
+
+    try:
+        return study_case(
+            case,
+            subject,
+            settings,
+            lambda: run_case(case, subject, settings.seed),
+            subject.recover,
+        )
+    except Exception as error:  # of a generator or of the suite: the result of the run stands
+        return Result(id=case.id, status=Status.ERROR, reason=f"{type(error).__name__}: {error}")
 
 
 def _recovered(result: Result, subject: ClientSubject) -> tuple[Result, str]:

@@ -80,6 +80,10 @@ def _result(found: Run, result: Result) -> dict[str, Any]:
         "error_over_bound": float(f"{min(result.ratio, 1e300):.6g}"),
         "digest": result.digest,
         "replay": found.settings.replay(result.id) if case else "",
+        "replay_folder": f"replay/{result.folder}" if result.folder else "",
+        "smallest_input": result.shrunk,
+        "repeated": result.repeats,
+        "masks": list(result.xor),
         "failures": [
             {
                 "output": failure.output,

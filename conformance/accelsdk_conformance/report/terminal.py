@@ -127,5 +127,11 @@ def _print_failure(out: Console, found: Run, result: Result) -> None:
         out.print(f"    actual   {failure.actual}", markup=False)
         out.print(f"    expected {failure.expected}", markup=False)
         out.print(f"    bound {failure.bound}, distance {failure.ulp} ulp", markup=False)
+    for mask in result.xor[:1]:
+        out.print(f"    mask     {mask}", markup=False)
+    if result.shrunk:
+        out.print(f"  smallest input: {result.shrunk}", markup=False)
+    if result.repeats:
+        out.print(f"  {result.repeats}", markup=False)
     if result.id in found.cases:
         out.print(f"  replay: {found.settings.replay(result.id)}", markup=False, soft_wrap=True)

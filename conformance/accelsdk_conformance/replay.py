@@ -1,0 +1,261 @@
+"""Replay folders: a failing problem with its operands and what was expected, standing alone.
+
+A folder holds ``problem.json`` (case, op, attributes, formats, how to judge, settings),
+``operands.npz`` and ``expected.npz`` (codes and bounds as NumPy arrays, no pickles) and
+``README.txt`` with the command. ``accelsdk conformance --plugin NAME --replay FOLDER`` runs it,
+on this or another plugin, though the generator that made it may have changed since. Only where
+an oracle must see the outputs first (MX elements are judged with the device's own scales) is
+the case's generator asked again, for the folder's operands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.errors import AccelError, InvalidArgument
+from accelsdk.formats import by_name
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.examine import Attempt
+from accelsdk_conformance.oracles.doubled import Doubled
+from accelsdk_conformance.oracles.tensor import Tensor, code_dtype
+from accelsdk_conformance.problem import (
+    Acceptance,
+    Always,
+    Context,
+    Exact,
+    Expected,
+    Problem,
+    Tier,
+    Within,
+    always,
+)
+from accelsdk_conformance.registry import generator
+from accelsdk_conformance.settings import Settings, quoted
+
+#: Version of the folder's files; a reader refuses another.
+FORMAT = 1
+_KINDS: dict[str, type[Exact] | type[Within]] = {"exact": Exact, "within": Within}
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def folder_name(case_id: str) -> str:
+    """Returns the name of a case's replay folder."""
+    return case_id.replace("/", "__")
+
+
+def export(
+    parent: str, name: str, case: Case, settings: Settings, problem: Problem, one: Attempt
+) -> None:
+    """Writes a replay folder, whole or not at all; one of the same name is replaced.
+
+    Args:
+        parent: Folder that the new one goes into.
+        name: Of the new one.
+        case: That failed.
+        settings: Of the run.
+        problem: What fails.
+        one: How it failed.
+    """
+    folder = Path(parent) / name
+    draft = Path(parent) / f".{name}.{os.getpid()}"
+    draft.mkdir(parents=True)
+    try:
+        expected: Arrays = {}
+        judged = None
+        if isinstance(problem.oracle, Always):
+            judged = [_judged(want, i, expected) for i, want in enumerate(problem.oracle.expected)]
+        operands = {
+            f"operand{i}": operand.codes
+            for i, operand in enumerate(problem.operands)
+            if operand is not None
+        }
+        outputs = {f"output{i}": out.codes for i, out in enumerate(one.outputs)}
+        np.savez(draft / "operands.npz", **operands)  # type: ignore[arg-type] # its stub's keywords
+        np.savez(draft / "expected.npz", **expected)  # type: ignore[arg-type]
+        np.savez(draft / "actual.npz", **outputs)  # type: ignore[arg-type]
+        data = _described(case, settings, problem, judged, one)
+        (draft / "problem.json").write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+        command = f"{settings.command()} --replay {quoted(str(folder))}"
+        (draft / "README.txt").write_text(
+            f"{case.id}\n{one.result.status}: {one.result.reason}\n\nreplay: {command}\n"
+        )
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.replace(folder)
+    finally:
+        if draft.exists():
+            shutil.rmtree(draft)
+
+
+def _described(
+    case: Case, settings: Settings, problem: Problem, judged: list[Any] | None, one: Attempt
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "case": json.loads(case.to_json()),
+        "plugin": settings.plugin,
+        "options": {key: str(value) for key, value in sorted(settings.options.items())},
+        "device": settings.device,
+        "seed": settings.seed,
+        "op": problem.op,
+        "attributes": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in problem.attributes.items()
+        },
+        "operands": [None if item is None else item.format.name for item in problem.operands],
+        "constants": sorted(problem.constants),
+        "outputs": problem.outputs,
+        "expected": judged,
+        "result": {k: v for k, v in one.result.as_data().items() if k != "seconds"},
+    }
+
+
+def _judged(want: Expected, index: int, arrays: Arrays) -> dict[str, Any]:
+    tiers = []
+    for tier, accept in want.tiers:
+        kind = "exact" if isinstance(accept, Exact) else "within"
+        names = f"{index}.{tier}"
+        tiers.append({"tier": str(tier), "kind": kind, **_accepted(accept, names, arrays)})
+        if tier is want.required:
+            break  # looser ones say nothing of a failure
+    return {
+        "format": want.format.name,
+        "shape": list(want.shape),
+        "required": str(want.required),
+        "claim": want.claim,
+        "tiers": tiers,
+    }
+
+
+def _accepted(accept: Acceptance, prefix: str, arrays: Arrays) -> dict[str, Any]:
+    """Stores the arrays of an acceptance; returns the names of them, and its plain fields."""
+    stored: dict[str, str | list[str]] = {}
+    plain: dict[str, Any] = {}
+    for item in fields(accept):
+        value = getattr(accept, item.name)
+        name = f"{prefix}.{item.name}"
+        if isinstance(value, tuple):  # a double-double, or further sets of codes
+            stored[item.name] = [f"{name}.{i}" for i in range(len(value))]
+            arrays.update({f"{name}.{i}": np.asarray(part) for i, part in enumerate(value)})
+        elif isinstance(value, np.ndarray):
+            stored[item.name] = name
+            arrays[name] = value
+        else:
+            plain[item.name] = value
+    return {"arrays": stored, "fields": plain}
+
+
+def from_folder(case: Case, context: Context) -> Problem:
+    """Generator of a replayed case: reads the folder that its parameters name.
+
+    Raises:
+        InvalidArgument: It is no replay folder of this version.
+    """
+    folder = Path(str(case.parameters["folder"]))
+    data = _read(folder)
+    operands = _operands(folder, data)
+    if data["expected"] is None:
+        original = Case.from_json(json.dumps(data["case"]))
+        made = generator(original.generator)(original, context)
+        if made.remake is None:
+            raise InvalidArgument(
+                f"{folder}: its oracle needs the outputs, and the generator "
+                f"{original.generator} makes no problem of other operands",
+                remedy=f"replay the case itself: --replay {original.id}",
+            )
+        return made.remake.make(operands)
+    with np.load(folder / "expected.npz", allow_pickle=False) as arrays:
+        expected = [_expected(item, arrays) for item in data["expected"]]
+    return Problem(
+        op=data["op"],
+        operands=operands,
+        oracle=always(*expected),
+        attributes={
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in data["attributes"].items()
+        },
+        outputs=data["outputs"],
+        constants=frozenset(data["constants"]),
+    )
+
+
+def _operands(folder: Path, data: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+    with np.load(folder / "operands.npz", allow_pickle=False) as arrays:
+        return tuple(
+            None if name is None else Tensor(by_name(name), arrays[f"operand{i}"])
+            for i, name in enumerate(data["operands"])
+        )
+
+
+def _expected(item: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Expected:
+    fmt = by_name(item["format"])
+    tiers = tuple((Tier(tier["tier"]), _acceptance(tier, arrays)) for tier in item["tiers"])
+    for _, accept in tiers:
+        if isinstance(accept, Exact) and accept.codes.dtype != code_dtype(fmt):
+            raise ValueError(f"codes of {fmt} are {accept.codes.dtype}")
+    return Expected(fmt, tuple(item["shape"]), tiers, Tier(item["required"]), item["claim"])
+
+
+def _acceptance(tier: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Acceptance:
+    given: dict[str, Any] = dict(tier["fields"])
+    for name, where in tier["arrays"].items():
+        if isinstance(where, str):
+            given[name] = arrays[where]
+        elif name == "value":
+            given[name] = Doubled(*(arrays[part] for part in where))
+        else:
+            given[name] = tuple(arrays[part] for part in where)
+    return _KINDS[tier["kind"]](**given)
+
+
+def _read(folder: Path) -> Any:  # noqa: ANN401 # JSON
+    path = folder / "problem.json"
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        version = data["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(
+            f"{folder} is not a replay folder: {error}",
+            remedy="give a folder that a run with --report wrote",
+        ) from error
+    if version != FORMAT:
+        raise InvalidArgument(
+            f"{path} has version {version}; this suite reads {FORMAT}",
+            remedy="replay it with the suite that wrote it",
+        )
+    return data
+
+
+def case_of(folder: Path) -> Case:
+    """Returns the case that replays a folder.
+
+    Raises:
+        InvalidArgument: It is no replay folder, or is damaged.
+    """
+    data = _read(folder)
+    try:
+        original = Case.from_json(json.dumps(data["case"]))
+    except AccelError as error:
+        raise InvalidArgument(
+            f"{folder} is damaged: {error}", remedy="run the case again"
+        ) from error
+    return Case(
+        id=original.id,
+        profile=original.profile,
+        op=original.op,
+        formats=original.formats,
+        generator="accelsdk_conformance.replay:from_folder",
+        parameters={"folder": str(folder.resolve())},
+        seed=original.seed,
+        level=original.level,
+    )

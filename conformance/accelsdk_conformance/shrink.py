@@ -1,0 +1,243 @@
+"""Shrinks a failing problem to the smallest input that still fails.
+
+Delta debugging (Zeller and Hildebrandt, IEEE TSE 28(2), 2002) over what `problem.Remake` says
+can be left out: first parts of axes, large ones before small ones, then values, which become 0,
+or 1, or lose their sign and the end of their mantissa. Every candidate is made anew, with an
+expectation of its own, and run on the device; it is kept if it fails, too. The work is counted
+in executions, never in seconds, so that equal devices give equal results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from accelsdk.errors import AccelError
+from accelsdk.formats import Format, Kind
+from accelsdk_conformance.oracles.tensor import Codes, Tensor, from_integers, represent
+from accelsdk_conformance.problem import Axis, BelowProfile, NotApplicable, Problem, Remake
+
+_ONES = 64  # elements that are made simpler one by one
+_SHOWN = 16  # elements of an operand that are listed
+
+Operands = tuple[Tensor | None, ...]
+
+#: What a `Remake` may raise for operands that are no problem of its kind.
+_NO_PROBLEM = (
+    ArithmeticError,
+    AccelError,
+    BelowProfile,
+    LookupError,
+    NotApplicable,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shrunk:
+    """The outcome.
+
+    Attributes:
+        problem: The smallest that was found to fail.
+        executions: How many candidates were run.
+        complete: Whether nothing smaller of the kinds that are tried fails; else the budget
+            ran out.
+    """
+
+    problem: Problem
+    executions: int
+    complete: bool
+
+
+def shrink(problem: Problem, fails: Callable[[Problem], bool], budget: int) -> Shrunk:
+    """Returns the smallest problem that was found to fail.
+
+    Args:
+        problem: Fails; returned as it is if it has no `Remake`.
+        fails: Runs a candidate and says whether it fails, too.
+        budget: Candidates to run at most.
+    """
+    if problem.remake is None:
+        return Shrunk(problem, 0, complete=False)
+    search = _Search(problem, problem.remake, fails, budget)
+    return search.run()
+
+
+class _Spent(Exception):
+    """The budget is used up."""
+
+
+class _Search:
+    def __init__(
+        self, problem: Problem, remake: Remake, fails: Callable[[Problem], bool], budget: int
+    ) -> None:
+        self.problem, self.remake, self.fails, self.budget = problem, remake, fails, budget
+        self.executions = 0
+
+    def run(self) -> Shrunk:
+        try:
+            while self._parts() | self._values():
+                pass  # a smaller input may lose more: until a whole round changes nothing
+        except _Spent:
+            return Shrunk(self.problem, self.executions, complete=False)
+        return Shrunk(self.problem, self.executions, complete=True)
+
+    def _accepts(self, operands: Operands) -> bool:
+        """Makes a candidate and runs it; takes it over if it fails."""
+        try:
+            candidate = self.remake.make(operands)
+        except _NO_PROBLEM:
+            return False
+        if self.executions >= self.budget:
+            raise _Spent
+        self.executions += 1
+        if not self.fails(candidate):
+            return False
+        self.problem = candidate
+        return True
+
+    def _parts(self) -> bool:
+        """Leaves out parts of axes; says whether it could."""
+        changed = False
+        for axis in self.remake.axes:
+            parts = list(range(_count(self.problem.operands, axis)))
+            changed |= len(self._fewer(parts, 1, partial(_keep, axis))) < len(parts)
+        return changed
+
+    def _values(self) -> bool:
+        """Makes values simpler; says whether it could."""
+        changed = False
+        for index, operand in enumerate(self.problem.operands):
+            if operand is None or index in self.remake.fixed:
+                continue
+            zero = _code(0, operand.format)
+            if zero is not None:
+                others = np.flatnonzero(operand.codes.reshape(-1) != zero).tolist()
+                kept = self._fewer(others, 0, partial(_zeroed, index, zero))
+                changed |= len(kept) < len(others)
+            changed |= self._simpler(index)
+        return changed
+
+    def _simpler(self, index: int) -> bool:
+        """Gives what is neither 0 nor 1 the value 1, or else a sign and a mantissa less."""
+        operand = self.problem.operands[index]
+        if operand is None:
+            return False
+        known = [_code(0, operand.format), _code(1, operand.format)]
+        flat = operand.codes.reshape(-1)
+        changed = False
+        for place in np.flatnonzero(~np.isin(flat, [k for k in known if k is not None]))[:_ONES]:
+            for code in _simpler_codes(int(flat[place]), operand.format):
+                now = self.problem.operands[index]
+                if now is None:
+                    continue
+                codes = now.codes.copy()
+                codes.reshape(-1)[place] = code
+                if self._accepts(_with(self.problem.operands, index, codes)):
+                    changed = True
+                    break
+        return changed
+
+    def _fewer(
+        self, parts: list[int], least: int, make: Callable[[Operands, list[int]], Operands]
+    ) -> list[int]:
+        """Returns as few of the parts as still fail: drops halves, then quarters, and so on."""
+        base = self.problem.operands
+        size = max(1, len(parts) if least == 0 else len(parts) // 2)
+        while parts:
+            start = 0
+            while start < len(parts):
+                fewer = parts[:start] + parts[start + size :]
+                if len(fewer) >= least and self._accepts(make(base, fewer)):
+                    parts = fewer
+                else:
+                    start += size
+            if size == 1:
+                break
+            size //= 2
+        return parts
+
+
+def _count(operands: Operands, axis: Axis) -> int:
+    counts = []
+    for index, dimension, unit in axis:
+        operand = operands[index]
+        if operand is not None:
+            counts.append(-(-operand.shape[dimension] // unit))
+    return min(counts, default=0)
+
+
+def _keep(axis: Axis, operands: Operands, keep: Sequence[int]) -> Operands:
+    found = list(operands)
+    for index, dimension, unit in axis:
+        operand = operands[index]
+        if operand is None:
+            continue
+        extent = operand.shape[dimension]
+        wanted = [i for part in keep for i in range(part * unit, min((part + 1) * unit, extent))]
+        found[index] = Tensor(operand.format, np.take(operand.codes, wanted, axis=dimension))
+    return tuple(found)
+
+
+def _zeroed(index: int, zero: int, operands: Operands, keep: Sequence[int]) -> Operands:
+    operand = operands[index]
+    if operand is None:
+        return operands
+    codes = np.full_like(operand.codes, zero)
+    codes.reshape(-1)[list(keep)] = operand.codes.reshape(-1)[list(keep)]
+    return _with(operands, index, codes)
+
+
+def _with(operands: Operands, index: int, codes: Codes) -> Operands:
+    operand = operands[index]
+    if operand is None:
+        return operands
+    return (*operands[:index], Tensor(operand.format, codes), *operands[index + 1 :])
+
+
+def _code(value: int, fmt: Format) -> int | None:
+    """Returns the code of 0 or 1; a scale has no 0."""
+    if fmt.kind is Kind.SCALE:
+        return 127 if value else None
+    if fmt.is_float:
+        return int(represent(np.array(float(value)), fmt).codes)
+    return int(from_integers(np.array(value), fmt).codes)
+
+
+def _simpler_codes(code: int, fmt: Format) -> list[int]:
+    """Returns simpler codes to try in place of one, the simplest first."""
+    one = _code(1, fmt)
+    found = [] if one is None else [one]
+    if fmt.is_float and fmt.kind is not Kind.SCALE:
+        sign = 1 << (fmt.bits - 1)
+        unsigned = code & ~sign
+        bits = fmt.mantissa_bits
+        cut = [code & ~((1 << bits - kept) - 1) for kept in range(bits)]
+        found += [unsigned & c if code & sign else c for c in cut] + cut + [unsigned]
+    return [item for item in dict.fromkeys(found) if item != code]
+
+
+def describe(problem: Problem) -> str:
+    """Returns a problem in words, one line: op, attributes, and operands with their values."""
+    attributes = ", ".join(f"{key}={value}" for key, value in sorted(problem.attributes.items()))
+    shown = [
+        "none" if operand is None else f"{operand.format}{list(operand.shape)} {_listed(operand)}"
+        for operand in problem.operands
+    ]
+    return f"{problem.op}({attributes}) of " + ", ".join(shown)
+
+
+def _listed(operand: Tensor) -> str:
+    flat = operand.codes.reshape(-1)
+    values = operand.values.reshape(-1) if operand.format.bits < 64 else flat
+    if flat.size <= _SHOWN:
+        return "{" + ", ".join(f"{value:g}" for value in values.tolist()) + "}"
+    live = np.flatnonzero(flat != 0)
+    if live.size <= _SHOWN:
+        listed = ", ".join(f"[{i}]={values[i]:g}" for i in live.tolist())
+        return "{" + (f"{listed}, else 0" if listed else "all 0") + "}"
+    return f"{{{live.size} of {flat.size} elements not 0}}"
