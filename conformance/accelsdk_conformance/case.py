@@ -106,6 +106,7 @@ class Case:
 
 _NAMES = tuple(item.name for item in fields(Case))
 
+
 def select(
     cases: Iterable[Case],
     *,

@@ -145,19 +145,22 @@ class _Search:
     def _fewer(
         self, parts: list[int], least: int, make: Callable[[Operands, list[int]], Operands]
     ) -> list[int]:
-        """Returns as few of the parts as still fail: drops halves, then quarters, and so on."""
+        """Returns as few of the parts as still fail: drops many at once, then fewer.
+
+        Powers of two, because parts that must stay even or whole blocks are common.
+        """
         base = self.problem.operands
-        size = max(1, len(parts) if least == 0 else len(parts) // 2)
-        while parts:
+        if least == 0 and parts and self._accepts(make(base, [])):
+            return []
+        size = 1 << max(0, len(parts).bit_length() - 1)
+        while size and parts:
             start = 0
             while start < len(parts):
                 fewer = parts[:start] + parts[start + size :]
-                if len(fewer) >= least and self._accepts(make(base, fewer)):
+                if len(fewer) >= max(least, 1) and self._accepts(make(base, fewer)):
                     parts = fewer
                 else:
                     start += size
-            if size == 1:
-                break
             size //= 2
         return parts
 

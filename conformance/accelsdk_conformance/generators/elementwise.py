@@ -35,6 +35,7 @@ from accelsdk_conformance.problem import (
     Within,
     always,
     expect_exact,
+    shrinkable,
 )
 
 _WIDE = 4096
@@ -65,6 +66,10 @@ def sweep(case: Case, context: Context) -> Problem:
 
 
 def _unary(case: Case, context: Context, x: Tensor, attributes: dict[str, Any]) -> Problem:
+    return shrinkable(lambda given: _unary_of(case, context, given, attributes), (x,))
+
+
+def _unary_of(case: Case, context: Context, x: Tensor, attributes: dict[str, Any]) -> Problem:
     fmt = x.format
 
     def expected(flush: bool) -> Expected:
@@ -286,6 +291,12 @@ def power(case: Case, context: Context) -> Problem:
 
 
 def _binary(
+    case: Case, context: Context, x: Tensor, y: Tensor, attributes: dict[str, Any]
+) -> Problem:
+    return shrinkable(lambda a, b: _binary_of(case, context, a, b, attributes), (x, y))
+
+
+def _binary_of(
     case: Case, context: Context, x: Tensor, y: Tensor, attributes: dict[str, Any]
 ) -> Problem:
     fmt, op = x.format, case.op

@@ -17,7 +17,14 @@ from accelsdk_conformance.oracles.tensor import (
     decode_integers,
     from_integers,
 )
-from accelsdk_conformance.problem import Context, Expected, Problem, always, expect_exact
+from accelsdk_conformance.problem import (
+    Context,
+    Expected,
+    Problem,
+    always,
+    expect_exact,
+    shrinkable,
+)
 
 Whole = NDArray[Any]  # int64, or uint64 for uint64 tensors
 
@@ -67,8 +74,12 @@ def binary(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     x, y = pairs(fmt, data.rng(case, context), str(case.parameters.get("shape", "grid")))
     attributes = {k: v for k, v in case.parameters.items() if k == "fmod"}
-    expected = _expected(case, fmt, *np.broadcast_arrays(whole(x), whole(y)))
-    return Problem(op=case.op, operands=(x, y), attributes=attributes, oracle=always(expected))
+
+    def make(x: Tensor, y: Tensor) -> Problem:
+        expected = _expected(case, fmt, *np.broadcast_arrays(whole(x), whole(y)))
+        return Problem(op=case.op, operands=(x, y), attributes=attributes, oracle=always(expected))
+
+    return shrinkable(make, (x, y))
 
 
 def pairs(fmt: Format, rng: np.random.Generator, shape: str) -> tuple[Tensor, Tensor]:
@@ -125,6 +136,10 @@ def unary(case: Case, context: Context) -> Problem:
     """Abs, Neg, Sign, Relu and BitwiseNot of integers: MIN wraps, as two's complement does."""
     fmt = data.format_of(case, 0)
     x = data.integers_of(fmt, data.rng(case, context))
+    return shrinkable(lambda given: _unary(case, given), (x,))
+
+
+def _unary(case: Case, x: Tensor) -> Problem:
     a = whole(x)
     with np.errstate(all="ignore"):
         match case.op:
@@ -138,7 +153,7 @@ def unary(case: Case, context: Context) -> Problem:
                 value = ~a
             case _:
                 value = np.maximum(a, 0)
-    expected = expect_exact(wrapped(value, fmt))
+    expected = expect_exact(wrapped(value, x.format))
     return Problem(op=case.op, operands=(x,), oracle=always(expected))
 
 

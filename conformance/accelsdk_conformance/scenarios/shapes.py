@@ -71,7 +71,11 @@ def partial_tensors(lab: Lab) -> None:
         source = lab.noise(64)
         device.call("write", device.driver.write, span, memoryview(source))
         got = lab.bytes_of(buffer)
-        equal(got[:start] + got[start + 64 :], around + b"\x5e" * 64, f"around a write of {valid} valid bytes")
+        equal(
+            got[:start] + got[start + 64 :],
+            around + b"\x5e" * 64,
+            f"around a write of {valid} valid bytes",
+        )
         equal(got[start : start + valid], source[:valid], f"{valid} valid bytes")
         host = bytearray(64)
         device.call("read", device.driver.read, span, memoryview(host))
