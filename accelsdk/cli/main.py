@@ -49,6 +49,7 @@ _BUILT_IN: Final = {
 }
 _KNOWN_ENTRIES: Final = {
     "conformance": "Check a plugin's arithmetic and behaviour, exactly.",
+    "probe": "Measure a plugin's arithmetic from outside.",
 }
 
 #: What an entry point may name.
