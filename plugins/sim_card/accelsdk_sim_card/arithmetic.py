@@ -20,6 +20,8 @@ from accelsdk_sim_card.defects import catalogue
 from accelsdk_sim_card.defects.defect import Defect
 from accelsdk_sim_card.engines import blocks, convert, half, integer, narrow, requantize
 from accelsdk_sim_card.engines.presets import DEFAULT, PRESETS, Preset
+from accelsdk_sim_card.variants import catalogue as variants
+from accelsdk_sim_card.variants.variant import Variant
 
 _ENGINES = (integer, convert, blocks, requantize)
 
@@ -37,11 +39,13 @@ class Arithmetic:
     Attributes:
         preset: Accumulators of the matrix engine.
         defect: What is wrong with it, or None.
+        variant: The other way of being right that the target asks for, or None.
         residue: What defects that have a memory keep, as long as the card lives.
     """
 
     preset: Preset
     defect: Defect | None = None
+    variant: Variant | None = None
     residue: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
@@ -61,7 +65,8 @@ class Arithmetic:
             raise NotFound(
                 f"no defect {defect!r}", remedy="defects: " + ", ".join(catalogue.BY_NAME)
             )
-        return cls(preset_of(target), found, {} if residue is None else residue)
+        kept = {} if residue is None else residue
+        return cls(preset_of(target), found, variant_of(target), kept)
 
     def bind(self, node: Node) -> Kernel:
         """Returns the function that computes a node on this card."""
@@ -73,6 +78,14 @@ class Arithmetic:
 
     def sound(self, node: Node) -> Kernel:
         """Returns the function of the node without the defect."""
+        if self.variant is not None:
+            other = self.variant.bind(node, self)
+            if other is not None:
+                return other
+        return self.plain(node)
+
+    def plain(self, node: Node) -> Kernel:
+        """Returns the function of the node without the defect and the variant."""
         if node.domain == CORE:
             if node.op == "ScaledMatMul":
                 a, b = operand_format(node, 0), operand_format(node, 1)
@@ -87,12 +100,25 @@ class Arithmetic:
 
 
 def preset_of(target: Options) -> Preset:
-    """Returns the preset that a target's options name.
+    """Returns the preset that a target's options name, as the variant changes it.
 
     Raises:
-        NotFound: There is no such preset.
+        NotFound: There is no such preset or variant.
     """
     name = str(target.get("preset", DEFAULT))
     if name not in PRESETS:
         raise NotFound(f"no preset {name!r}", remedy="presets: " + ", ".join(PRESETS))
-    return PRESETS[name]
+    variant = variant_of(target)
+    return PRESETS[name] if variant is None else variant.preset(PRESETS[name])
+
+
+def variant_of(target: Options) -> Variant | None:
+    """Returns the variant that a target's options name, or None.
+
+    Raises:
+        NotFound: There is no such variant.
+    """
+    name = str(target.get("variant", ""))
+    if name and name not in variants.BY_NAME:
+        raise NotFound(f"no variant {name!r}", remedy="variants: " + ", ".join(variants.BY_NAME))
+    return variants.BY_NAME[name] if name else None

@@ -37,7 +37,7 @@ from accelsdk.graph.ops import TABLE
 from accelsdk.graph.types import TensorType
 from accelsdk.kernels import api as kernels
 from accelsdk_sim_card import arithmetic, claims, datasheet, settings
-from accelsdk_sim_card.arithmetic import preset_of
+from accelsdk_sim_card.arithmetic import preset_of, variant_of
 from accelsdk_sim_card.card import pci_address
 from accelsdk_sim_card.driver import SimDriver
 from accelsdk_sim_card.host import HOSTS
@@ -76,8 +76,10 @@ class SimCard(Backend):
     def targets(self, options: Options) -> Sequence[Target]:
         """Returns the one instruction set; its options hold the accumulator preset."""
         parsed = settings.parse(options)
-        chosen = _INFO.resolve({"preset": options["preset"]}, OptionScope.TARGET)
-        return [_target(parsed.profile, chosen)]
+        given = {name: options[name] for name in ("preset", "variant")}
+        chosen = _INFO.resolve(given, OptionScope.TARGET)
+        target, variant = _target(parsed.profile, chosen), variant_of(chosen)
+        return [target if variant is None else variant.target(target)]
 
     def enumerate_devices(self, options: Options) -> Discovery:
         """Returns the cards of the simulated host."""
@@ -102,6 +104,9 @@ class SimCard(Backend):
         """Says yes to every op of the table; float64 is emulated on the host processor."""
         if node.domain != CORE or node.op not in TABLE:
             return refuse(Refusal.OPERATOR, f"sim_card has no op {node.domain}:{node.op}")
+        variant = variant_of(target.options)
+        if variant is not None and node.op in variant.refused:
+            return refuse(Refusal.OPERATOR, f"variant {variant.name} does not claim {node.op}")
         if node.op not in _computed():
             return refuse(Refusal.OPERATOR, f"sim_card has no engine for {node.op}")
         values = (*node.inputs, *node.outputs)
@@ -123,7 +128,8 @@ class SimCard(Backend):
 
     def datasheet(self, target: Target) -> NumericsDatasheet:
         """Returns what the sound arithmetic of the target's preset is; defects lie."""
-        return datasheet.of(preset_of(target.options))
+        sheet, variant = datasheet.of(preset_of(target.options)), variant_of(target.options)
+        return sheet if variant is None else variant.declare(sheet)
 
     def compile(
         self, graph: Graph, target: Target, options: Options, pack: ConstantPacker

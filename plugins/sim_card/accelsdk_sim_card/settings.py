@@ -10,6 +10,7 @@ from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_sim_card import faults, profile
 from accelsdk_sim_card.defects import catalogue
 from accelsdk_sim_card.engines import presets
+from accelsdk_sim_card.variants import catalogue as variants
 
 OPTIONS: tuple[OptionSpec, ...] = (
     OptionSpec(
@@ -18,6 +19,13 @@ OPTIONS: tuple[OptionSpec, ...] = (
         help="Accumulator model of the matrix engine: the card's own, or a published unit's.",
         scope=OptionScope.TARGET,
         choices=tuple(presets.PRESETS),
+    ),
+    OptionSpec(
+        name="variant",
+        default="",
+        help="Another way of being right, declared in the datasheet (docs/sim-card.md).",
+        scope=OptionScope.TARGET,
+        choices=("", *variants.BY_NAME),
     ),
     OptionSpec(
         name="profile",

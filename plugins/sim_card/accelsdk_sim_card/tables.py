@@ -18,6 +18,7 @@ from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_sim_card import faults, profile, settings
 from accelsdk_sim_card.defects import catalogue
 from accelsdk_sim_card.engines.presets import PRESETS, Preset
+from accelsdk_sim_card.variants.catalogue import VARIANTS
 
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LISTED = 8  # a longer list of choices has a table of its own
@@ -111,12 +112,18 @@ def _defects() -> str:
     return _table(("defect", "what is wrong", "breaks", "seen, or stands for"), rows)
 
 
+def _variants() -> str:
+    rows = ((f"`{v.name}`", v.summary, v.touches, v.legal) for v in VARIANTS)
+    return _table(("variant", "what is different", "touches", "why it is right"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "options": _options,
     "profile": _profile,
     "presets": _presets,
     "faults": _faults,
     "defects": _defects,
+    "variants": _variants,
 }
 
 

@@ -1,0 +1,269 @@
+"""Variants of conversions: quantisation, casts and MX blocks, as declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from accelsdk.backend.datasheet import CastSpec, MxSpec, NumericsDatasheet, QuantSpec, RequantSpec
+from accelsdk.formats import E4M3, E5M2, E8M0, FLOAT32, MX_ELEMENTS, MXINT8, Format, by_name
+from accelsdk.graph.graph import Node
+from accelsdk.kernels.kernel import Kernel, format_of, integer, text
+from accelsdk.numerics.affine import AffineRule, ZeroPoint
+from accelsdk.numerics.rounding import Overflow, Rounding
+from accelsdk_sim_card.defects.defect import Array, Bind, before, fmt_of, is_op
+from accelsdk_sim_card.engines import blocks, convert, requantize
+from accelsdk_sim_card.engines.blocks import BlockUnit
+from accelsdk_sim_card.engines.convert import AffineUnit, CastUnit
+from accelsdk_sim_card.engines.requantize import RequantUnit
+from accelsdk_sim_card.variants.variant import Variant, declaring
+
+if TYPE_CHECKING:
+    from accelsdk_sim_card.arithmetic import Arithmetic
+
+_FP8 = (E4M3, E5M2)
+
+
+def _quantize(rule: AffineRule) -> Bind:
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        if not is_op(node, "Quantize") or not node.result.format.is_integer:
+            return None
+        return convert.bind_quantize(node, AffineUnit(rule=rule))
+
+    return bind
+
+
+def _cast(unit: CastUnit, *targets: Format) -> Bind:
+    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+        source = fmt_of(node)
+        if not is_op(node, "Cast") or source is None or not source.is_float:
+            return None
+        if by_name(str(node.attributes["to"])) not in targets:
+            return None
+        return convert.bind_cast(node, unit)
+
+    return bind
+
+
+def _finite_saturates(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    if not is_op(node, "Cast") or integer(node, "saturate"):
+        return None
+    return _cast(CastUnit(overflow=Overflow.SATURATE_FINITE), *_FP8)(node, arithmetic)
+
+
+def _casts(spec: CastSpec, *targets: Format) -> object:
+    def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
+        own = {("*", target.name): spec for target in targets}
+        return replace(sheet, casts={**sheet.casts, **own})
+
+    return declare
+
+
+def _wide_requantize(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    """Sums are scaled in float64; the multiplier is the float32 number that was given."""
+    if not is_op(node, "Requantize") or text(node, "arithmetic") != "float32":
+        return None
+    kernel = requantize.bind_requantize(node, RequantUnit(to_integer=np.rint))
+    target, relu = format_of(node, "to"), bool(integer(node, "relu"))
+    axis = integer(node, "axis") % max(len(node.inputs[0].shape if node.inputs[0] else ()), 1)
+
+    def wide(
+        acc: Array,
+        multiplier: Array,
+        shift: Array | None = None,
+        zero: Array | None = None,
+        bias: Array | None = None,
+    ) -> tuple[Array, ...]:
+        if shift is not None:
+            return kernel(acc, multiplier, shift, zero, bias)
+        spread = tuple(-1 if dim == axis else 1 for dim in range(acc.ndim))
+
+        def channel(x: Array | None) -> Array:
+            if x is None:
+                return np.zeros((), np.int32)
+            return x.reshape(()) if x.size == 1 else x.reshape(spread)
+
+        total = (acc + channel(bias).astype(np.int32)).astype(np.float64)
+        zeros = channel(zero).astype(np.int64)
+        steps = np.rint(total * channel(multiplier).astype(np.float64)) + zeros
+        steps = np.clip(steps, target.min, target.max)
+        return ((np.maximum(steps, zeros) if relu else steps).astype(target.dtype),)
+
+    return wide
+
+
+def _mx(**changed: object) -> object:
+    """Returns the datasheet with other claims for every MX element."""
+
+    def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
+        base = MxSpec(scale_rule="floor", tail="short")
+        spec = replace(base, **changed)  # type: ignore[arg-type] # fields by name
+        return replace(sheet, mx={("*", fmt.name): spec for fmt in MX_ELEMENTS})
+
+    return declare
+
+
+def _symmetric(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    """-128 is not emitted."""
+    if not is_op(node, "QuantizeBlock") or format_of(node, "to") is not MXINT8:
+        return None
+    kernel = blocks.bind_quantize_block(node, BlockUnit())
+
+    def quantize(x: Array) -> tuple[Array, ...]:
+        elements, scales = kernel(x)
+        codes = elements.view(np.uint8)
+        return np.where(codes == 0x80, np.uint8(0x81), codes).view(elements.dtype), scales
+
+    return quantize
+
+
+def _flushed(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    """Subnormal float32 inputs count as zero."""
+    if not is_op(node, "QuantizeBlock") or fmt_of(node) is not FLOAT32:
+        return None
+    kernel = blocks.bind_quantize_block(node, BlockUnit())
+
+    def flush(found: list[Array | None]) -> None:
+        x = found[0]
+        if x is not None:
+            tiny = np.abs(x) < np.float32(FLOAT32.smallest_normal)
+            found[0] = np.where(tiny, np.copysign(np.float32(0), x), x)
+
+    return before(kernel, flush)
+
+
+def _free_elements(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    """Elements of a block without a scale are zero: they mean nothing."""
+    if not is_op(node, "QuantizeBlock"):
+        return None
+    kernel, size = blocks.bind_quantize_block(node, BlockUnit()), integer(node, "block_size")
+
+    def quantize(x: Array) -> tuple[Array, ...]:
+        elements, scales = kernel(x)
+        axis = integer(node, "axis") % x.ndim
+        spread = np.repeat(scales.view(np.uint8), size, axis=axis)
+        spread = spread[(slice(None),) * axis + (slice(x.shape[axis]),)]
+        codes = np.where(spread == 0xFF, np.uint8(0), elements.view(np.uint8))
+        return codes.view(elements.dtype), scales.view(E8M0.dtype)
+
+    return quantize
+
+
+def _row(name: str, summary: str, legal: str, touches: str, **made: object) -> Variant:
+    return Variant(name=name, summary=summary, legal=legal, touches=touches, **made)  # type: ignore[arg-type] # by name
+
+
+VARIANTS: tuple[Variant, ...] = (
+    _row(
+        "quantize_reciprocal",
+        "x * (1 / scale)",
+        "FBGEMM, declared",
+        "Quantize",
+        bind=_quantize(AffineRule(reciprocal=True)),
+        declare=declaring(quantize=QuantSpec(scaling="reciprocal")),
+    ),
+    _row(
+        "quantize_zero_point_first",
+        "the zero point is added before rounding",
+        "Glow, declared",
+        "Quantize",
+        bind=_quantize(AffineRule(zero_point=ZeroPoint.BEFORE)),
+        declare=declaring(quantize=QuantSpec(zero_point="before")),
+    ),
+    _row(
+        "quantize_fused",
+        "one multiply-add with the reciprocal, then rounding",
+        "torch on CPU, declared",
+        "Quantize",
+        bind=_quantize(AffineRule(reciprocal=True, zero_point=ZeroPoint.FMA)),
+        declare=declaring(quantize=QuantSpec(scaling="reciprocal", zero_point="fma")),
+    ),
+    _row(
+        "quantize_ties_away",
+        "ties round away from zero",
+        "declared",
+        "Quantize",
+        bind=_quantize(AffineRule(rounding=Rounding.NEAREST_AWAY)),
+        declare=declaring(quantize=QuantSpec(rounding="nearest_away")),
+    ),
+    _row(
+        "requantize_wide",
+        "sums are scaled in float64",
+        "declared; no neighbour code is wrong within float error of a tie",
+        "Requantize",
+        bind=_wide_requantize,
+        declare=declaring(requantize=RequantSpec(arithmetic="float64")),
+    ),
+    _row(
+        "cast_truncates",
+        "casts to FP8 truncate",
+        "declared",
+        "Cast",
+        bind=_cast(CastUnit(rounding=Rounding.TOWARD_ZERO), *_FP8),
+        declare=_casts(CastSpec(rounding="toward_zero"), *_FP8),
+    ),
+    _row(
+        "cast_ties_away",
+        "ties of casts to FP8 round away from zero",
+        "declared",
+        "Cast",
+        bind=_cast(CastUnit(rounding=Rounding.NEAREST_AWAY), *_FP8),
+        declare=_casts(CastSpec(rounding="nearest_away"), *_FP8),
+    ),
+    _row(
+        "cast_saturates",
+        "finite overflow of casts to FP8 saturates, whether it is asked for or not",
+        "ml_dtypes issue 400: both are legal, declared",
+        "Cast",
+        bind=_finite_saturates,
+        declare=_casts(CastSpec(overflow="saturate"), *_FP8),
+    ),
+    _row(
+        "cast_through_bfloat16",
+        "casts to FP8 go through bfloat16",
+        "declared via",
+        "Cast",
+        bind=_cast(CastUnit(via=by_name("bfloat16")), *_FP8),
+        declare=_casts(CastSpec(via="bfloat16"), *_FP8),
+    ),
+    _row(
+        "mx_symmetric",
+        "MXINT8 does not emit -128",
+        "declared int8_min",
+        "QuantizeBlock",
+        bind=_symmetric,
+        declare=_mx(int8_min=-127),
+    ),
+    _row(
+        "mx_flush",
+        "subnormal inputs of blocks count as zero",
+        "declared flush_fp32_subnormals",
+        "QuantizeBlock",
+        bind=_flushed,
+        declare=_mx(flush_fp32_subnormals=True),
+    ),
+    _row(
+        "mx_free_elements",
+        "elements of a block whose scale is NaN are zero",
+        "OCP MX 5.1: they mean nothing",
+        "QuantizeBlock",
+        bind=_free_elements,
+    ),
+    *(
+        _row(
+            f"mx_claims_{rule}",
+            f"the rule of choice is {rule}",
+            legal,
+            "QuantizeBlock",
+            declare=_mx(scale_rule=rule),
+        )
+        for rule, legal in (
+            ("ceil", "FBGEMM, declared"),
+            ("even", "torchao, declared"),
+            ("rceil", "NVIDIA's recipe, declared"),
+            ("tosa", "TOSA 1.1, declared"),
+        )
+    ),
+)

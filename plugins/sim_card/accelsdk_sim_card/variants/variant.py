@@ -1,0 +1,69 @@
+"""What a variant is: another way of being right, honestly declared.
+
+A defect lies about the arithmetic; a variant changes arithmetic and datasheet together. A suite
+that fails a variant raises a false alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from accelsdk.backend.datasheet import NumericsDatasheet
+from accelsdk.backend.info import Target
+from accelsdk.graph.graph import Node
+from accelsdk.kernels.kernel import Kernel
+from accelsdk_sim_card.defects.defect import Bind
+from accelsdk_sim_card.engines.presets import Preset
+
+if TYPE_CHECKING:
+    from accelsdk_sim_card.arithmetic import Arithmetic
+
+
+def _nothing(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    return None
+
+
+def _same_preset(preset: Preset) -> Preset:
+    return preset
+
+
+def _same_sheet(sheet: NumericsDatasheet) -> NumericsDatasheet:
+    return sheet
+
+
+def _same_target(target: Target) -> Target:
+    return target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One row of the catalogue.
+
+    Attributes:
+        name: As given by ``--option variant=``.
+        summary: What is different, in one sentence.
+        legal: Why it is right: who does it, or what declares it.
+        touches: The ops whose results or declarations it changes; ``*`` for all.
+        bind: Lays it around a node, as a defect is laid.
+        preset: Makes the accumulators, of which engines and datasheet are made.
+        declare: Makes the rest of the datasheet.
+        target: Makes what the target says of itself.
+        refused: Ops that it does not claim.
+    """
+
+    name: str
+    summary: str
+    legal: str
+    touches: str
+    bind: Bind = _nothing
+    preset: Callable[[Preset], Preset] = _same_preset
+    declare: Callable[[NumericsDatasheet], NumericsDatasheet] = _same_sheet
+    target: Callable[[Target], Target] = _same_target
+    refused: frozenset[str] = field(default_factory=frozenset)
+
+
+def declaring(**changed: object) -> Callable[[NumericsDatasheet], NumericsDatasheet]:
+    """Returns the maker of a datasheet with other fields."""
+    return lambda sheet: replace(sheet, **changed)  # type: ignore[arg-type] # fields by name

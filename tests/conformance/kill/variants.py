@@ -1,0 +1,87 @@
+"""``python -m tests.conformance.kill.variants``: correct cards must raise no alarm."""
+
+import argparse
+import multiprocessing
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+from accelsdk_conformance.case import Case, Level, Profile
+from accelsdk_conformance.catalogue import bundled
+from accelsdk_conformance.result import Status
+from accelsdk_conformance.subject import ClientSubject
+from accelsdk_conformance.worker import run_case
+from accelsdk_sim_card.variants import catalogue
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What became of one variant.
+
+    Attributes:
+        variant: Its name.
+        passed: Cases that passed.
+        unsupported: Cases that it does not claim.
+        alarms: Id and reason of every other.
+    """
+
+    variant: str
+    passed: int = 0
+    unsupported: int = 0
+    alarms: list[tuple[str, str]] = field(default_factory=list)
+
+
+def touched(name: str, level: Level) -> list[Case]:
+    """Returns the cases of a level that a variant may change."""
+    words = set(re.findall(r"\w+", catalogue.BY_NAME[name].touches))
+    device = "device" in words
+    return [
+        case
+        for case in bundled()
+        if level.holds(case.level)
+        and (case.op in words or (device and case.profile is Profile.DEVICE))
+    ]
+
+
+def judge(level: Level, name: str) -> Found:
+    """Runs the cases that a variant touches on a card of that variant."""
+    found = Found(variant=name)
+    subject = ClientSubject("sim_card", {"variant": name})
+    try:
+        for case in touched(name, level):
+            result = run_case(case, subject, 0)
+            if result.status is Status.PASSED:
+                found.passed += 1
+            elif result.status is Status.UNSUPPORTED:
+                found.unsupported += 1
+            else:
+                found.alarms.append((case.id, f"{result.status}: {result.reason}"))
+    finally:
+        subject.close()
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the variants; returns 1 if one of them fails a case."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.kill.variants")
+    parser.add_argument("--level", default="standard", choices=[*Level], type=Level)
+    parser.add_argument("--variant", action="append", help="name of a variant; default all")
+    parser.add_argument("--jobs", default=2, type=int)
+    given = parser.parse_args(arguments)
+    started = time.perf_counter()
+    names = given.variant or [*catalogue.BY_NAME]
+    with multiprocessing.Pool(given.jobs) as pool:
+        rows = pool.map(partial(judge, given.level), names, chunksize=1)
+    for row in rows:
+        sys.stdout.write(f"{row.variant}: {row.passed} passed, {row.unsupported} unsupported\n")
+        sys.stdout.writelines(f"  ALARM {name}: {why}\n" for name, why in row.alarms)
+    wrong = sum(bool(row.alarms) for row in rows)
+    seconds = time.perf_counter() - started
+    sys.stdout.write(f"{len(rows)} variants, {wrong} with alarms, in {seconds:.0f} s\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
