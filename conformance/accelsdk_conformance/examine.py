@@ -87,10 +87,12 @@ class Attempt(NamedTuple):
     expected: tuple[Expected, ...] = ()
 
 
-def attempt(case: Case, problem: Problem, subject: Subject, poison: int = 0xA5) -> Attempt:
-    """Runs a problem once and judges what comes out."""
+def attempt(
+    case: Case, problem: Problem, subject: Subject, poison: int | None = None
+) -> Attempt:
+    """Runs a problem once and judges what comes out; by default with the problem's poison."""
     try:
-        outputs = subject.run(problem, poison)
+        outputs = subject.run(problem, problem.poison if poison is None else poison)
     except (UnsupportedGraph, Unimplemented) as reason:
         return Attempt(Result(id=case.id, status=Status.UNSUPPORTED, reason=_line(reason)))
     except (AccelError, SentinelOverwritten) as error:

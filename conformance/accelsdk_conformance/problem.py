@@ -177,6 +177,9 @@ class Problem:
         runs: How often the program runs before its last outputs are judged.
         explain: Which operand elements meet in an output element, in words.
         remake: How to make it again of smaller operands; None if a failure cannot be shrunk.
+        before: Operands of an earlier execution of the same loaded program, or None: what it
+            leaves in accumulators and scratch memory must not be seen.
+        poison: Byte that surrounds operands and fills outputs; 0xFF is NaN in most formats.
     """
 
     op: str
@@ -188,6 +191,8 @@ class Problem:
     runs: int = 1
     explain: Callable[[tuple[int, ...]], str] | None = None
     remake: Remake | None = None
+    before: tuple[Tensor | None, ...] | None = None
+    poison: int = 0xA5
 
 
 class NotApplicable(Exception):

@@ -8,7 +8,7 @@ result shows in the guards, and a damaged operand shows too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,23 +133,21 @@ class ClientSubject:
         """Runs one problem; see `examine.Subject.run`."""
         executable = self.client.compile(graph_of(problem))
         with self.client.load(executable, self.device) as loaded:
-            tensors = [
-                tensor
-                for i, tensor in enumerate(problem.operands)
-                if tensor is not None and i not in problem.constants
-            ]
+            tensors = _given(problem.operands, problem)
             places, size = self._layout(
                 [TensorType(tensor.format, tensor.shape) for tensor in tensors]
                 + [spec.type for spec in executable.outputs]
             )
-            image = bytearray([poison]) * size
-            for tensor, place in zip(tensors, places, strict=False):
-                image[place.offset : place.end] = tensor.packed()
             arena = self._memory(size)
-            arena.copy_from_host(image)
             views = [arena.view(place.offset, place.type) for place in places]
             count = len(tensors)
             try:
+                if problem.before is not None:
+                    earlier = _given(problem.before, problem)
+                    arena.copy_from_host(_image(earlier, places, size, poison))
+                    loaded.execute(views[:count], views[count:], _BLOCKING)
+                image = _image(tensors, places, size, poison)
+                arena.copy_from_host(image)
                 for _ in range(problem.runs):
                     loaded.execute(views[:count], views[count:], _BLOCKING)
                 after = bytearray(size)
@@ -204,6 +202,23 @@ class ClientSubject:
         """Gives the device back."""
         self.release()
         self.client.close()
+
+
+def _given(operands: Sequence[Tensor | None], problem: Problem) -> list[Tensor]:
+    """Returns the operands that are inputs of the program."""
+    return [
+        tensor
+        for i, tensor in enumerate(operands)
+        if tensor is not None and i not in problem.constants
+    ]
+
+
+def _image(tensors: list[Tensor], places: list[_Place], size: int, poison: int) -> bytearray:
+    """Returns the bytes of the allocation: operands in their places, poison elsewhere."""
+    image = bytearray([poison]) * size
+    for tensor, place in zip(tensors, places, strict=False):
+        image[place.offset : place.end] = tensor.packed()
+    return image
 
 
 def _check_guards(before: bytearray, after: bytearray, outputs: list[_Place]) -> None:

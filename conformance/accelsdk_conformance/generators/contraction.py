@@ -7,8 +7,10 @@ give the same bits, so a lost element, a swapped index or one missing bit has no
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsdk.formats import E8M0, FLOAT32, Format
 from accelsdk_conformance.case import Case
@@ -39,12 +41,13 @@ def _operands(case: Case) -> tuple[Format, Format]:
 def exact_grid(case: Case, context: Context) -> Problem:
     """Whole numbers whose every partial sum is exact: one right answer for everyone."""
     a_format, b_format = _operands(case)
-    k, m, n = (int(case.parameters.get(key, 9)) for key in ("k", "m", "n"))
+    k = int(case.parameters["k"])
+    m, n = (int(extent) for extent in case.parameters.get("mn", (18, 9)))
     rng = data.rng(case, context)
-    a, b = grids.operands((a_format, b_format), (2 * m, k, n), floor_bits(case), rng)
+    a, b = grids.operands((a_format, b_format), (m, k, n), floor_bits(case), rng)
     # The first rows meet the first columns without any sign: nothing there can cancel.
     left, right = rng.integers(0, 2, a.shape) == 1, rng.integers(0, 2, b.shape) == 1
-    left[:m], right[:, : (n + 1) // 2] = False, False
+    left[: (m + 1) // 2], right[:, : (n + 1) // 2] = False, False
     product = Product(a=grids.negated(a, left), b=grids.negated(b, right), exact=True)
     return problem(case, context, product)
 
@@ -67,6 +70,68 @@ def positional(case: Case, context: Context) -> Problem:
     if right_side:
         rows, b = Tensor(many, b.codes.T), Tensor(few, rows.codes.T)
     return problem(case, context, Product(a=rows, b=b, exact=True))
+
+
+def one_hot(case: Case, context: Context) -> Problem:
+    """Each row picks one place of K: whatever is there comes out as it is, one by one."""
+    a_format, b_format = _operands(case)
+    k = int(case.parameters["k"])
+    one = grids.whole(a_format)[0][0]
+    a = np.zeros((k, k), one.dtype)
+    a[np.arange(k), data.rng(case, context).permutation(k)] = one
+    b = Tensor(b_format, _finite_codes(b_format, (k, 5), data.rng(case, context)))
+    return problem(case, context, Product(a=Tensor(a_format, a), b=b))
+
+
+def _finite_codes(
+    fmt: Format, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Draws any normal numbers of a format, by their codes."""
+    drawn = data.noise(rng, fmt, int(np.prod(shape)))
+    values = drawn.values
+    plain = np.isfinite(values) & (np.abs(values) < 2.0**12) & (np.abs(values) > 2.0**-12)
+    if fmt.is_float:
+        plain &= np.abs(values) >= fmt.smallest_normal
+    one = grids.whole(fmt)[0][0]
+    found = np.where(plain, drawn.codes, one).astype(one.dtype)
+    return found.reshape(shape)
+
+
+def poisoned(case: Case, context: Context) -> Problem:
+    """Exact grids amid bytes of NaN, after an execution with NaN: neither may be seen."""
+    made = exact_grid(case, context)
+    how = str(case.parameters["how"])
+    if how == "around":
+        return replace(made, poison=0xFF, remake=None)
+    earlier = tuple(operand and _noisy(operand) for operand in made.operands)
+    return replace(made, before=earlier, runs=2, remake=None)
+
+
+def _noisy(x: Tensor) -> Tensor:
+    """Returns NaN everywhere, or the largest number of a format that has none."""
+    if x.format.has_nan:
+        return Tensor(x.format, np.full_like(x.codes, encode(np.array(np.nan), x.format).codes))
+    return Tensor(x.format, np.full_like(x.codes, encode(np.array(x.format.max), x.format).codes))
+
+
+def far_scales(case: Case, context: Context) -> Problem:
+    """Every pair of codes of E8M0 on a product of ones, as far as float32 holds it."""
+    a_format, b_format = _operands(case)
+    step = int(case.parameters["step"])
+    codes = np.unique(
+        np.concatenate([np.arange(0, 255, step), [0, 1, 126, 127, 128, 253, 254, 255]])
+    )
+    ones = [grids.whole(fmt)[0][-1] for fmt in (a_format, b_format)]
+    count = len(codes)
+    a, b = np.zeros((count, 32), ones[0].dtype), np.zeros((32, count), ones[1].dtype)
+    a[:, 3], b[3] = ones
+    product = Product(
+        a=Tensor(a_format, a),
+        b=Tensor(b_format, b),
+        a_scales=Tensor(E8M0, codes.astype(np.uint8)[:, None]),
+        b_scales=Tensor(E8M0, codes.astype(np.uint8)[None]),
+    )
+    return problem(case, context, product)
 
 
 def all_pairs(case: Case, context: Context) -> Problem:

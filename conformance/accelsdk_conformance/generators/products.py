@@ -54,7 +54,9 @@ def floor_bits(case: Case) -> int:
 
 def output_format(case: Case, a: Format) -> Format:
     """Returns the format of the product's result."""
-    return a if case.op == "MatMul" else by_name(str(case.parameters.get("to", "float32")))
+    if case.op != "ScaledMatMul":
+        return a
+    return by_name(str(case.parameters.get("to", "float32")))
 
 
 def specification(case: Case, context: Context, a: Format, b: Format) -> AccumulatorSpec | None:
@@ -114,7 +116,14 @@ def problem(case: Case, context: Context, product: Product) -> Problem:
     )
 
 
-def judged(case: Case, context: Context, product: Product, addend: F64 | None = None) -> Verdict:
+def judged(
+    case: Case,
+    context: Context,
+    product: Product,
+    addend: F64 | None = None,
+    *,
+    ordered: bool = True,
+) -> Verdict:
     """Returns what a product is held to.
 
     Args:
@@ -122,9 +131,13 @@ def judged(case: Case, context: Context, product: Product, addend: F64 | None = 
         context: Holds the declaration.
         product: The operands.
         addend: What is added to the sums [M, N], or None.
+        ordered: Whether K has an order that a claim can be about; the taps of a convolution
+            have none.
     """
     a, b = product.a, product.b
     spec = specification(case, context, a.format, b.format)
+    if spec is not None and not ordered:
+        spec = replace(spec, order=None)
     out = output_format(case, a.format)
     block = int(case.parameters.get("block_size", 0))
     exponents = _exponents(product, block)

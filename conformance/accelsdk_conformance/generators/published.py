@@ -27,7 +27,7 @@ def _tosa_stream(seed: int, count: int) -> F64:
 
 
 def tosa(case: Case, context: Context) -> Problem:
-    """The published data sets S0, S2, S3 and S5, quantised to the operand formats."""
+    """The published data sets S0 to S5, quantised to the operand formats."""
     a_format, b_format = data.format_of(case, 0), data.format_of(case, 1)
     name, k = str(case.parameters["set"]), int(case.parameters["k"])
     m, n = 8, 6
@@ -39,6 +39,19 @@ def tosa(case: Case, context: Context) -> Problem:
         case "s0":
             zero = _tosa_stream(7, k) < 0
             a, b = np.where(zero, 0.0, left), np.where(zero[:, None], right, 0.0)
+        case "s1":
+            factor = top / float(np.sqrt(k + 1))
+            a = factor * np.where(left < 0, -0.75, 0.75) + factor * 0.25 * left[:, ::-1]
+            b = factor * np.where(right < 0, -0.75, 0.75) + factor * 0.25 * right[::-1]
+        case "s4":
+            factor, middle = top / float(np.sqrt(k)), np.arange(k) == k // 2
+            zero = _tosa_stream(9, k) < 0
+            a = np.where(middle, -0.5, np.where(first, 0.5, np.where(zero, 0.0, factor * left)))
+            b = np.where(
+                middle[:, None] | first[:, None],
+                0.5,
+                np.where(zero[:, None], factor * right, factor * right / 2),
+            )
         case "s2":
             a = np.where(first, 1.0, left / np.sqrt(k))
             b = np.where(first[:, None], 1.0, right / np.sqrt(k))
