@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsdk.formats import FLOAT32, INT32, INT64, UINT8, Format
+from accelsdk.formats import FLOAT32, INT32, UINT8, Format, by_name
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
@@ -28,10 +28,14 @@ def convolution(case: Case, context: Context) -> Problem:
     }
     if case.op == "ConvInteger":
         x, w = (_random(fmt, s, rng) for fmt, s in zip(formats, (x_shape, w_shape), strict=True))
-        zero_x = _random(formats[0], (), rng)
-        zero_w = _random(formats[1], (w_shape[0],), rng)
-        flat = zero_w.values.reshape(-1, *[1] * (len(w_shape) - 1))
-        value = _convolve(x.values - zero_x.values, w.values - flat, attributes)
+        # Without a zero point it is zero.
+        with_x, with_w = (name not in str(case.parameters.get("without", "")) for name in "xw")
+        zero_x = _random(formats[0], (), rng) if with_x else None
+        shape = () if case.parameters.get("scalar") else (w_shape[0],)
+        zero_w = _random(formats[1], shape, rng) if with_w else None
+        offset = zero_x.values if zero_x else 0.0
+        flat = zero_w.values.reshape(-1, *[1] * (len(w_shape) - 1)) if zero_w else 0.0
+        value = _convolve(x.values - offset, w.values - flat, attributes)
         expected = expect_exact(from_integers(value, INT32))
         return Problem(
             op=case.op, operands=(x, w, zero_x, zero_w), attributes=attributes,
@@ -40,9 +44,12 @@ def convolution(case: Case, context: Context) -> Problem:
     fmt = formats[0]
     x = represent(rng.integers(-3, 4, x_shape), fmt)
     w = represent(rng.integers(-2, 3, w_shape), fmt)
-    bias = represent(rng.integers(-9, 10, w_shape[0]), fmt)
+    bias: Tensor | None = represent(rng.integers(-9, 10, w_shape[0]), fmt)
     value = _convolve(x.values, w.values, attributes)
-    value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
+    if bias is not None and case.parameters.get("bias", 1):
+        value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
+    else:
+        bias = None
     expected = expect_exact(represent(value, fmt), signed_zero=False)
     return Problem(
         op=case.op, operands=(x, w, bias), attributes=attributes, oracle=always(expected)
@@ -95,34 +102,72 @@ def _convolve(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
     return out
 
 
+#: Input, weights, strides, pads, dilations, output padding, groups.
+_TRANSPOSED: dict[str, tuple[Any, Any, Any, Any, Any, Any, int]] = {
+    "dilated": ((1, 2, 4, 5), (2, 3, 3, 2), (1, 2), (0, 0, 0, 0), (2, 3), (0, 0), 1),
+    "extended": ((1, 2, 4, 5), (2, 3, 3, 3), (2, 3), (1, 1, 1, 1), (1, 1), (1, 2), 1),
+    "uneven": ((2, 4, 5, 3), (4, 1, 2, 3), (3, 1), (0, 1, 1, 0), (1, 1), (2, 0), 2),
+    "line": ((2, 3, 7), (3, 4, 4), (3,), (1, 2), (1,), (1,), 1),
+    "volume": (
+        (1, 2, 3, 2, 3), (2, 2, 2, 3, 2), (2, 1, 2), (0, 1, 0, 1, 1, 0), (1, 1, 1), (0, 0, 1), 1
+    ),
+    "depthwise": ((1, 3, 4, 4), (3, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), (1, 1), 3),
+}  # fmt: skip
+
+
 def transposed(case: Case, context: Context) -> Problem:
     """ConvTranspose on whole numbers: each input value adds its kernel to the output."""
     fmt = data.format_of(case, 0)
-    stride, pad, extra, group = (
-        int(case.parameters[k]) for k in ("stride", "pad", "extra", "group")
-    )
+    given = case.parameters
+    if "shape" in given:
+        x_shape, w_shape, strides, pads, dilations, extra, group = _TRANSPOSED[str(given["shape"])]
+    else:
+        stride, pad, more, group = (int(given[k]) for k in ("stride", "pad", "extra", "group"))
+        x_shape, w_shape, strides, pads = (2, 4, 5, 6), (4, 3, 3, 3), (stride,) * 2, (pad,) * 4
+        dilations, extra = (1, 1), (more, more)
     rng = data.rng(case, context)
-    x = represent(rng.integers(-3, 4, (2, 4, 5, 6)), fmt)
-    w = represent(rng.integers(-2, 3, (4, 3, 3, 3)), fmt)
-    full = np.zeros((2, 3 * group, 4 * stride + 3 + extra, 5 * stride + 3 + extra))
-    inner = 4 // group
-    for g in range(group):
-        own = slice(g * inner, (g + 1) * inner)
-        for i, j in np.ndindex(5, 6):
-            added = np.einsum("nc,cmhw->nmhw", x.values[:, own, i, j], w.values[own])
-            full[
-                :, 3 * g : 3 * g + 3, i * stride : i * stride + 3, j * stride : j * stride + 3
-            ] += added
-    value = full[:, :, pad : full.shape[2] - pad, pad : full.shape[3] - pad]
+    x = represent(rng.integers(-3, 4, x_shape), fmt)
+    w = represent(rng.integers(-2, 3, w_shape), fmt)
+    bias = represent(rng.integers(-9, 10, w_shape[1] * group), fmt) if given.get("bias") else None
     attributes: dict[str, Any] = {
-        "strides": (stride, stride),
-        "pads": (pad,) * 4,
-        "dilations": (1, 1),
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
         "group": group,
-        "output_padding": (extra, extra),
+        "output_padding": extra,
     }
+    value = _spread(x.values, w.values, attributes)
+    if bias is not None:
+        value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
     expected = expect_exact(represent(value, fmt), signed_zero=False)
-    return Problem(op=case.op, operands=(x, w), attributes=attributes, oracle=always(expected))
+    operands = (x, w, bias) if bias is not None else (x, w)
+    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
+
+
+def _spread(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
+    """Adds each input times the kernel where it falls, tap by tap, then cuts the pads off."""
+    strides, pads, dilations = (attributes[key] for key in ("strides", "pads", "dilations"))
+    extra, group = attributes["output_padding"], attributes["group"]
+    rank, extents, kernel = x.ndim - 2, x.shape[2:], w.shape[2:]
+    full = [
+        (extents[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i]
+        for i in range(rank)
+    ]
+    out = np.zeros((x.shape[0], w.shape[1] * group, *full))
+    inner, outer = x.shape[1] // group, w.shape[1]
+    for tap in np.ndindex(*kernel):
+        place = tuple(
+            slice(tap[i] * dilations[i], tap[i] * dilations[i] + (extents[i] - 1) * strides[i] + 1,
+                  strides[i])
+            for i in range(rank)
+        )  # fmt: skip
+        for g in range(group):
+            own = slice(g * inner, (g + 1) * inner)
+            part = np.tensordot(w[(own, slice(None), *tap)], x[:, own], axes=([0], [1]))
+            target = (slice(None), slice(g * outer, (g + 1) * outer), *place)
+            out[target] += np.moveaxis(part, 0, 1)
+    cut = tuple(slice(pads[i], full[i] - pads[i + rank]) for i in range(rank))
+    return out[(slice(None), slice(None), *cut)]
 
 
 def embedding(case: Case, context: Context) -> Problem:
@@ -130,7 +175,7 @@ def embedding(case: Case, context: Context) -> Problem:
     bits = int(case.parameters.get("bits", 0))
     weighted = bool(case.parameters["weighted"])
     rng = data.rng(case, context)
-    columns, rows = 19, 50
+    columns, rows = int(case.parameters.get("columns", 19)), 50
     lengths = np.array([0, 1, 5, 0, 33, 2])
     indices = rng.integers(0, rows, lengths.sum())
     weights = rng.choice([0.5, 1.0, 2.0, -1.0], len(indices)) if weighted else np.ones(len(indices))
@@ -147,8 +192,8 @@ def embedding(case: Case, context: Context) -> Problem:
     out = FLOAT32 if bits else data.format_of(case, 0)
     operands = (
         table,
-        from_integers(indices, INT64),
-        from_integers(lengths, INT32),
+        from_integers(indices, by_name(str(case.parameters.get("indices", "int64")))),
+        from_integers(lengths, by_name(str(case.parameters.get("lengths", "int32")))),
         represent(weights, FLOAT32) if weighted else None,
     )
     attributes: dict[str, Any] = {"bits": bits, "columns": columns} if bits else {}
