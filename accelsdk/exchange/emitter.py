@@ -19,9 +19,14 @@ DOMAIN: Final = "accelsdk"
 
 
 class Functions:
-    """The functions of one model, one for each op, attributes and operand types."""
+    """The functions of one model, one for each op, attributes and operand types.
 
-    def __init__(self) -> None:
+    Args:
+        detours: Whether nodes that onnxruntime computes wrongly become functions, too.
+    """
+
+    def __init__(self, detours: bool = True) -> None:
+        self.detours = detours
         self.by_key: dict[tuple[object, ...], FunctionProto] = {}
         self._counts: dict[str, int] = {}
 

@@ -12,15 +12,16 @@ A runtime that has the constants already takes the model without them: `to_onnx`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from onnx import FunctionProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from accelsdk.errors import Unimplemented
-from accelsdk.exchange import dynamic, fused, own, scalars, standard
+from accelsdk.exchange import dynamic, fused, narrow, own, scalars, standard
 from accelsdk.exchange.emitter import DOMAIN, OPSET, Emitter, Functions
 from accelsdk.exchange.group import Group
 from accelsdk.exchange.storage import onnx_type, outside, tensor
+from accelsdk.formats import Format
 from accelsdk.graph.graph import CORE, ONNX, Graph, Node
 from accelsdk.graph.ops import bounded, filled, lookup
 from accelsdk.graph.rewrite import Builder, apply, decompositions
@@ -34,7 +35,9 @@ FORMAT_KEY = "accelsdk.format:"
 _LIMIT = (1 << 31) - (1 << 20)
 
 
-def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> ModelProto:
+def to_onnx(
+    graph: Graph, *, expand: bool = False, contents: bool = True, detours: bool = True
+) -> ModelProto:
     """Returns a standard ONNX model that computes what ``graph`` does.
 
     Args:
@@ -43,6 +46,9 @@ def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> Mod
         contents: Whether the model holds the contents of constants. If not, each is external
             data in a file that does not exist, and whoever runs the model supplies them, as
             `accelsdk.exchange.storage.to_storage` lays them out.
+        detours: Whether the model goes round what onnxruntime is known to compute wrongly. If
+            not, its own kernels are called wherever ONNX has the op, and a graph of FP8
+            conversions alone is written in ONNX's own FP8 types.
 
     Raises:
         Unimplemented: A node is not of the core table, or the constants exceed what a
@@ -56,7 +62,8 @@ def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> Mod
             f"the constants take {size:,} bytes; an ONNX model in one piece holds {_LIMIT:,}",
             remedy="export the parts of a partitioned graph",
         )
-    functions = Functions()
+    functions = Functions(detours)
+    narrow_types = not detours and narrow.converts_only(graph)
     em = Emitter(functions, [value.name for value in graph.values()])
     together = {group.at: group for group in groups(graph)}
     inside = frozenset[str]().union(*(group.nodes for group in together.values()))
@@ -64,6 +71,8 @@ def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> Mod
         outputs = [value.name if value is not None else "" for value in node.outputs]
         if node.name in together:
             together[node.name].emit(em)
+        elif narrow_types:
+            narrow.emit(em, node)
         elif node.name not in inside:
             _emit(em, node, scalars.emit(em, graph, node), outputs)
     _emit_passed_through(em, graph)
@@ -74,7 +83,7 @@ def to_onnx(graph: Graph, *, expand: bool = False, contents: bool = True) -> Mod
         constants = [tensor(c.name, c.array(), c.value.format) for c in kept]
     else:
         constants = [outside(c.value) for c in kept]
-    return _model(graph, em, functions, constants)
+    return _model(graph, em, functions, constants, narrow.data_type if narrow_types else onnx_type)
 
 
 def groups(graph: Graph) -> list[Group]:
@@ -121,7 +130,7 @@ def _emit(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]
             node=node.name,
             remedy="decompose vendor composites before the export",
         )
-    if standard.has_equivalent(node):
+    if standard.has_equivalent(node, em.functions.detours):
         standard.emit(em, node, inputs, outputs)
         return
     function = _function(em.functions, node)
@@ -200,22 +209,26 @@ def _as_result(em: Emitter, name: str, is_made: bool) -> str:
 
 
 def _model(
-    graph: Graph, em: Emitter, functions: Functions, constants: Sequence[TensorProto]
+    graph: Graph,
+    em: Emitter,
+    functions: Functions,
+    constants: Sequence[TensorProto],
+    type_of: Callable[[Format], int],
 ) -> ModelProto:
     made_here = {name for node in em.nodes for name in node.output}
     by_data = frozenset[str]().union(*map(bounded, graph.nodes))
     outputs = [
-        _value_info(Value(name, value.type), value.name in by_data)
+        _value_info(Value(name, value.type), type_of, value.name in by_data)
         for name, value in zip(output_names(graph), graph.outputs, strict=True)
     ]
     made = helper.make_graph(
         em.nodes,
         graph.name,
-        [_value_info(value) for value in graph.inputs],
+        [_value_info(value, type_of) for value in graph.inputs],
         outputs,
         constants,
         value_info=[
-            _value_info(value, value.name in by_data)
+            _value_info(value, type_of, value.name in by_data)
             for node in graph.nodes
             for value in node.outputs
             if value is not None and value.name in made_here and value not in graph.outputs
@@ -241,6 +254,8 @@ def _model(
     return model
 
 
-def _value_info(value: Value, sized_by_data: bool = False) -> ValueInfoProto:
+def _value_info(
+    value: Value, type_of: Callable[[Format], int], sized_by_data: bool = False
+) -> ValueInfoProto:
     shape = [None] * value.type.rank if sized_by_data else value.shape
-    return helper.make_tensor_value_info(value.name, onnx_type(value.format), shape)
+    return helper.make_tensor_value_info(value.name, type_of(value.format), shape)

@@ -45,7 +45,9 @@ class OnnxruntimeCpu(Backend):
 
     def targets(self, options: Options) -> Sequence[Target]:
         """Returns the one target: programs run on any host."""
-        return [Target(name="cpu", capabilities=frozenset({"map", "host-import"}))]
+        chosen = {settings.KERNELS.name: options[settings.KERNELS.name]}
+        capabilities = frozenset({"map", "host-import"})
+        return [Target(name="cpu", options=chosen, capabilities=capabilities)]
 
     def enumerate_devices(self, options: Options) -> Discovery:
         """Returns the host, or the command that installs onnxruntime."""
@@ -66,7 +68,7 @@ class OnnxruntimeCpu(Backend):
         """Accepts what onnxruntime was measured to run right; see `support`."""
         from accelsdk_onnxruntime_cpu.support import supports
 
-        return supports(node)
+        return supports(node, _every(target))
 
     def claim(self, graph: Graph, target: Target) -> Sequence[Claim]:
         """Takes what becomes one op of ONNX as one region, the rest node by node."""
@@ -94,7 +96,7 @@ class OnnxruntimeCpu(Backend):
         from accelsdk.exchange.export import to_onnx
 
         header = ProgramHeader.of(self.info, target, graph)
-        model = to_onnx(graph, contents=False)
+        model = to_onnx(graph, contents=False, detours=not _every(target))
         known = graph.constant_by_name
         constants = tuple(pack.graph_constant(known[kept.name]) for kept in model.graph.initializer)
         code = model.SerializeToString(deterministic=True)
@@ -115,3 +117,8 @@ class OnnxruntimeCpu(Backend):
                 backend=self.info.name,
             ) from error
         return OrtDriver(device, options)
+
+
+def _every(target: Target) -> bool:
+    """Says whether kernels are used that were measured to go wrong."""
+    return target.options[settings.KERNELS.name] == settings.EVERY

@@ -8,10 +8,11 @@ stay where they were read to; onnxruntime adds a copy of those that it packs for
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnxruntime
 from accelsdk.backend.driver import Bound, Driver, MemoryStats, View
 from accelsdk.backend.info import DeviceInfo, Options
 from accelsdk.backend.program import PackedConstant, Program
+from accelsdk.exchange.narrow import data_type
 from accelsdk.exchange.storage import from_storage, onnx_type, to_storage
 from accelsdk.graph.types import Shape, TensorType
 from accelsdk.numerics.codec import from_bytes, to_bytes
@@ -38,12 +40,16 @@ class OrtLoaded:
         session: onnxruntime's, None once unloaded.
         inputs: Names, in order.
         outputs: Names, in order.
+        types: Names for the types of ``inputs`` and ``outputs``, as onnxruntime has them.
+        bounded: Which outputs depend on the data in size.
         constants: What the session reads in place, by digest and type; programs share it.
     """
 
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    types: Mapping[str, str]
+    bounded: frozenset[int]
     constants: Mapping[object, Array]
 
 
@@ -142,6 +148,8 @@ class OrtDriver(Driver):
             session=session,
             inputs=tuple(item.name for item in session.get_inputs()),
             outputs=tuple(item.name for item in session.get_outputs()),
+            bounded=frozenset(i for i, o in enumerate(program.header.outputs) if o.bounded),
+            types={a.name: a.type for a in (*session.get_inputs(), *session.get_outputs())},
             constants=kept,
         )
 
@@ -169,9 +177,12 @@ class OrtDriver(Driver):
         binding = loaded.session.io_binding()
         try:
             for name, view in zip(loaded.inputs, inputs, strict=True):
-                binding.bind_input(name, "cpu", 0, *_place(view, unpacked))
-            for name, view in zip(loaded.outputs, outputs, strict=True):
-                binding.bind_output(name, "cpu", 0, *_place(view, packed))
+                binding.bind_input(name, "cpu", 0, *_place(view, loaded.types[name], unpacked))
+            for index, (name, view) in enumerate(zip(loaded.outputs, outputs, strict=True)):
+                if index in loaded.bounded:
+                    binding.bind_output(name, "cpu")  # wherever onnxruntime puts it
+                else:
+                    binding.bind_output(name, "cpu", 0, *_place(view, loaded.types[name], packed))
         except FAILURES as error:
             raise explained(error, "binding", self._device.id, self._account) from error
         return OrtBound(
@@ -200,10 +211,29 @@ class OrtDriver(Driver):
                 raise explained(error, "running", self._device.id, self._account) from error
             for view, stage in bound.packed:
                 _pack(view, stage)
-        return None
+            return _taken(bound) if bound.loaded.bounded else None
 
     def close(self) -> None:
         """Nothing to give back: memory goes with the handles."""
+
+
+def _taken(bound: OrtBound) -> list[Shape]:
+    """Copies outputs whose size came with the data into their views; returns all shapes."""
+    shapes = [_known(view.type).shape for view in bound.outputs]
+    values = bound.binding.get_outputs()
+    for index in bound.loaded.bounded:
+        view, value = bound.outputs[index], values[index]
+        kind = TensorType(_known(view.type).format, tuple(value.shape()))
+        shapes[index] = kind.shape
+        if not kind.count:
+            continue
+        size = value.tensor_size_in_bytes()
+        stored = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(value.data_ptr()))
+        if kind.format.bits < 8:
+            _pack(replace(view, nbytes=kind.nbytes, type=kind), stored.reshape(kind.shape))
+        else:
+            contents(view)[:size] = stored
+    return shapes
 
 
 def _known(kind: TensorType | None) -> TensorType:
@@ -212,7 +242,7 @@ def _known(kind: TensorType | None) -> TensorType:
     return kind
 
 
-def _place(view: View, staged: list[tuple[View, Array]]) -> tuple[int, Shape, int]:
+def _place(view: View, name: str, staged: list[tuple[View, Array]]) -> tuple[int, Shape, int]:
     """Returns ONNX type, shape and address of an argument; a sub-byte one's is a stage's."""
     kind = _known(view.type)
     address: int = view.handle.address + view.offset
@@ -220,7 +250,9 @@ def _place(view: View, staged: list[tuple[View, Array]]) -> tuple[int, Shape, in
         stage = np.empty(kind.shape, np.int8)
         staged.append((view, stage))
         address = stage.ctypes.data
-    return onnx_type(kind.format), kind.shape, address
+    # Codes of FP8 lie there as they do in its own type.
+    own = name.startswith("tensor(float8")
+    return (data_type if own else onnx_type)(kind.format), kind.shape, address
 
 
 def _value(array: Array, kind: TensorType) -> onnxruntime.OrtValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from accelsdk.backend.info import Options, OptionSpec
+from accelsdk.backend.info import Options, OptionScope, OptionSpec
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -27,7 +27,16 @@ PREPACK: Final = OptionSpec(
     default=True,
     help="Keep weights a second time, in the order that their kernel reads them in: faster.",
 )
-OPTIONS: Final = (MEMORY, THREADS, OPTIMIZATION, PREPACK)
+#: Choices of `KERNELS`.
+RIGHT, EVERY = "right", "all"
+KERNELS: Final = OptionSpec(
+    name="kernels",
+    default=RIGHT,
+    help="right: only what onnxruntime was measured to compute right; all: whatever it has.",
+    scope=OptionScope.TARGET,
+    choices=(RIGHT, EVERY),
+)
+OPTIONS: Final = (MEMORY, THREADS, OPTIMIZATION, PREPACK, KERNELS)
 
 #: Errors are raised; they need not be printed too.
 _FATAL_ONLY = 4

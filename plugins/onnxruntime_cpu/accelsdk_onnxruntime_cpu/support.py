@@ -2,7 +2,8 @@
 
 The table, ``kernels.toml``, is written by ``python -m tests.plugins.onnxruntime_kernels``, which
 runs every op in every format; a test repeats a part of that. A format that onnxruntime has no
-kernel for, or computes wrongly, is not in it. The rules are what formats alone do not tell.
+kernel for is not in it; one that it computes wrongly is in a table of its own. The
+rules are what formats alone do not tell.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ from accelsdk.graph.types import Value
 _EXPONENTS = (f.FLOAT32, f.FLOAT64, f.INT32, f.INT64)
 
 
-def supports(node: Node) -> Support:
-    """Says whether, and how, onnxruntime runs a node."""
+def supports(node: Node, every: bool = False) -> Support:
+    """Says whether, and how, onnxruntime runs a node.
+
+    Args:
+        node: What is asked about.
+        every: Whether kernels count that were measured to go wrong.
+    """
     table = kernels()["formats"]
     if node.domain != CORE or node.op not in table:
         return refuse(Refusal.OPERATOR, f"onnxruntime_cpu does not run {node.domain}:{node.op}")
@@ -35,16 +41,17 @@ def supports(node: Node) -> Support:
     if obstacle is not None:
         return obstacle
     format = main_format(node)
-    if format.name not in table[node.op]:
+    wrong = kernels()["wrong"].get(node.op, ()) if every else ()
+    if format.name not in (*table[node.op], *wrong):
         return refuse(Refusal.FORMAT, f"onnxruntime has no right {node.op} in {format} on the CPU")
-    if is_empty(node) and node.op not in kernels()["empty"]["ops"]:
+    if is_empty(node) and not every and node.op not in kernels()["empty"]["ops"]:
         return refuse(Refusal.SHAPE, f"onnxruntime's {node.op} is not right for empty tensors")
-    return NATIVE if standard.has_equivalent(node) else EMULATED
+    return NATIVE if standard.has_equivalent(node, detours=not every) else EMULATED
 
 
 @cache
 def kernels() -> Mapping[str, Any]:
-    """Returns the measured table: formats of the main operand, by op, and ``empty``."""
+    """Returns the measured table: formats of the main operand, by op; ``wrong``; ``empty``."""
     return tomllib.loads(resources.files(__package__).joinpath("kernels.toml").read_text("utf-8"))
 
 
