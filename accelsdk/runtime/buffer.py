@@ -372,8 +372,12 @@ class Buffer:
             device.epoch += 1
         try:
             mapper: SupportsMap = device.card.ability(Capability.MAP)
-            with mapper.map(around.view()) as data:
+            mapping = device.call("map", mapper.map, around.view())
+            data = device.call("map", mapping.__enter__)
+            try:
                 yield data[self.offset - around.start :]
+            finally:
+                device.gate.call(mapping.__exit__, None, None, None)
         finally:
             with LOCK:
                 storage.maps -= 1

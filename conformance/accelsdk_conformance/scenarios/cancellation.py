@@ -82,11 +82,14 @@ def submitted(lab: Lab) -> None:
                 output.fill(b"\x7f")
             first = program.execute([x, x], outputs[:1], ExecuteOptions(cancel=token))
             second = program.execute([outputs[0], x], outputs[1:])
+            apart = program.execute([x, x])
             if turn % 2:
                 lab.finish(program.execute([x, x]).complete)
             token.cancel()
             failed = [_ended(lab, result, turn) for result in (first, second)]
             check(failed[1] or not failed[0], "work on a cancelled result does not succeed")
+            got = lab.array_of(apart.outputs[0])
+            equal(got, lab.full(6, 20_000), "work without a token beside cancelled work")
             for number, (result, bad) in enumerate(zip((first, second), failed, strict=True)):
                 if bad:
                     with raises(Cancelled, "result of cancelled work"):

@@ -38,17 +38,24 @@ def transfers(lab: Lab) -> None:
 
 
 def blocking(lab: Lab) -> None:
-    """Blocking calls of several threads on one device, on the default stream, keep apart."""
+    """Blocking calls of several threads, on streams of their own or a common one, keep apart."""
     contents = [lab.noise(3000) for _ in range(_THREADS)]
 
     def work(number: int) -> None:
-        buffer = lab.raw(3000)
+        buffer, copy, stream = lab.raw(3000), lab.raw(3000), lab.device.create_stream()
         for turn in range(_TURNS):
+            on = stream if turn % 3 else None
             data = contents[number][turn:] + contents[number][:turn]
-            buffer.copy_from_host(data)
-            out = bytearray(3000)
-            buffer.copy_to_host(out)
-            equal(bytes(out), data, f"thread {number}, turn {turn}")
+            buffer.copy_from_host(data, stream=on)
+            buffer.copy_to(copy, stream=on)
+            buffer.fill(bytes([number + 1]), stream=on)
+            for what, place, wanted in (
+                ("copy", copy, data),
+                ("fill", buffer, bytes([number + 1]) * 3000),
+            ):
+                out = bytearray(3000)
+                place.copy_to_host(out, stream=on)
+                equal(bytes(out), wanted, f"{what} of thread {number}, turn {turn}")
 
     _each(lab, work)
 

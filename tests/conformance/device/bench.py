@@ -11,7 +11,7 @@ from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.scenarios.run import run_scenario
 
 #: Seconds that one wait of a scenario, and a whole case, may take.
-PATIENCE, LIMIT = 1.5, 12.0
+PATIENCE, LIMIT = 1.5, 5.0
 
 CASES = {case.id: case for case in bundled() if case.profile is Profile.DEVICE}
 
@@ -30,7 +30,7 @@ class Subject:
         self.client.close(timeout=PATIENCE)
 
 
-def judge(case, subject, patience=PATIENCE):
+def judge(case, subject, patience=PATIENCE, limit=LIMIT):
     """Returns the result of one case; ``hung`` if there is none in time."""
     found = []
 
@@ -43,9 +43,9 @@ def judge(case, subject, patience=PATIENCE):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(LIMIT)
+    thread.join(limit)
     if not found:
-        return Result(id=case.id, status=Status.HUNG, reason=f"no answer within {LIMIT:g} s")
+        return Result(id=case.id, status=Status.HUNG, reason=f"no answer within {limit:g} s")
     return found[0]
 
 
@@ -70,7 +70,7 @@ def every_result(backend, ids=tuple(CASES), options=None):
     """Returns the results of all cases on one client."""
     subject = Subject(backend, options)
     try:
-        return [judge(CASES[name], subject, patience=10.0) for name in ids]
+        return [judge(CASES[name], subject, patience=20.0, limit=120.0) for name in ids]
     finally:
         subject.close()
 
