@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
+from accelsdk_conformance.fleet import Fleet, seconds
 from accelsdk_conformance.journal import NAME as JOURNAL
 from accelsdk_conformance.pool import Refused
 from accelsdk_conformance.replay import case_of
@@ -108,6 +110,23 @@ def command(
             rich_help_panel=_RUNNING,
         ),
     ] = None,
+    time: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Fleet mode: random seeds over and over for 30s, 5m or 1h. Prints digests of "
+            "the outputs, which must be equal on two cards of one model.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = "",
+    retest: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="In fleet mode, how often a failing case is run again on the same card.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = 10,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -169,6 +188,8 @@ def command(
         ids=None if select_from is None else read_ids(select_from),
         shard=Shard.parse(shard) if shard else None,
     )
+    if time:
+        return _soak(replace(settings, retests=retest), selection, files, seconds(time), report)
     cases = [_replayed(replay, files)] if replay else None
     total = 1 if cases else len(selection.choose(collect(files)))
     try:
@@ -191,11 +212,35 @@ def command(
                 progress=progress.advance,
             )
     except Refused as error:
-        typer.echo(f"error: {error}", err=True)
-        return USAGE if error.reason_code in _USAGE_CODES else COULD_NOT_RUN
+        return _refused(error)
     except Interrupted as stop:
         return _interrupted(stop, notes)
     return _conclude(found, report)
+
+
+def _soak(
+    settings: Settings,
+    selection: Selection,
+    files: list[Path],
+    duration: float,
+    report: Path | None,
+) -> int:
+    found = Fleet(settings)
+    try:
+        with terminal.Progress(None) as progress:
+            found.run(selection.choose(collect(files)), duration, progress.advance)
+    except Refused as error:
+        return _refused(error)
+    for line in found.lines():
+        typer.echo(line)
+    if report is not None:
+        typer.echo(f"report: {found.write(report)}")
+    return found.exit_code
+
+
+def _refused(error: Refused) -> int:
+    typer.echo(f"error: {error}", err=True)
+    return USAGE if error.reason_code in _USAGE_CODES else COULD_NOT_RUN
 
 
 def _interrupted(stop: Interrupted, notes: Path | None) -> int:

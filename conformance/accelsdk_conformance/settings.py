@@ -40,7 +40,8 @@ class Settings:
         timeout: Seconds that one case may take before its worker is ended.
         jobs: Worker processes.
         device: Index of the device among those of the plugin.
-        twice: Whether each problem is run twice and must give the same bits (fleet mode).
+        retests: In fleet mode, where each problem is run twice, how often a failing one is run
+            again on its unit; None is no fleet mode.
         study: Look at failing cases instead of running cases; None runs them.
     """
 
@@ -50,7 +51,7 @@ class Settings:
     timeout: float = 30.0
     jobs: int = 2
     device: int = 0
-    twice: bool = False
+    retests: int | None = None
     study: Study | None = None
 
     def to_json(self) -> str:

@@ -16,7 +16,7 @@ from accelsdk.errors import AccelError
 from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.examine import Attempt, Subject, attempt
 from accelsdk_conformance.judge import compare
-from accelsdk_conformance.oracles.tensor import Codes, Tensor, encode, from_integers
+from accelsdk_conformance.oracles.tensor import Codes, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import Context, Exact, Expected, Problem
 from accelsdk_conformance.registry import generator
 from accelsdk_conformance.replay import export, folder_name
@@ -123,23 +123,36 @@ def masks(outputs: Sequence[Tensor], expected: Sequence[Expected]) -> tuple[str,
 
     Where a value may differ within a bound, the mask is against the exact result, rounded.
     """
-    found = []
+    found: list[str] = []
     for index, (out, want) in enumerate(zip(outputs, expected, strict=True)):
         accept = next((one for tier, one in want.tiers if tier is want.required), None)
         if accept is None or (out.format, out.shape) != (want.format, want.shape):
             continue
         compared = compare(out, accept)
         codes = accept.codes if isinstance(accept, Exact) else _codes(compared.expected, out)
-        actual = out.codes.reshape(-1)
-        right = np.broadcast_to(codes, out.shape).reshape(-1)
-        for place in np.flatnonzero(compared.wrong.reshape(-1))[:_MASKS].tolist():
-            got, good = int(actual[place]), int(right[place])
-            digits = -(-out.format.bits // 4)
-            found.append(
-                f"output {index}, offset {place}: 0x{got:0{digits}X} ^ 0x{good:0{digits}X} = "
-                f"0x{got ^ good:0{digits}X}"
-            )
+        found += _xor(index, out, np.broadcast_to(codes, out.shape), compared.wrong)
     return tuple(found[:_MASKS])
+
+
+def between(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[str, ...]:
+    """Returns the masks between the outputs of two runs of one problem."""
+    found: list[str] = []
+    for index, (one, other) in enumerate(zip(first, second, strict=True)):
+        if one.shape == other.shape:
+            found += _xor(index, other, one.codes, one.codes != other.codes)
+    return tuple(found[:_MASKS])
+
+
+def _xor(index: int, out: Tensor, right: Codes, wrong: Mask) -> list[str]:
+    digits = -(-out.format.bits // 4)
+    told = []
+    for place in np.flatnonzero(wrong.reshape(-1))[:_MASKS].tolist():
+        got, good = int(out.codes.reshape(-1)[place]), int(right.reshape(-1)[place])
+        told.append(
+            f"output {index}, offset {place}: 0x{got:0{digits}X} ^ 0x{good:0{digits}X} = "
+            f"0x{got ^ good:0{digits}X}"
+        )
+    return told
 
 
 def _codes(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tensor) -> Codes:

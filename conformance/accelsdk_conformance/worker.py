@@ -48,10 +48,10 @@ def main() -> int:
     lost = ""
     for line in sys.stdin:
         case = Case.from_json(line)
-        if settings.study is None:
+        if settings.study is None and settings.retests is None:
             result = run_case(case, subject, settings.seed)
         else:
-            result = _studied(case, subject, settings)
+            result = _looked_at(case, subject, settings)
         if not result.status.conformant:
             result, lost = _recovered(result, subject)
         _send(answers, {"result": result.as_data(), "lost": lost})
@@ -62,11 +62,14 @@ def main() -> int:
     return 0
 
 
-def _studied(case: Case, subject: ClientSubject, settings: Settings) -> Result:
-    """Looks at a failing case again; a foreign exception becomes the result, as in `run_case`."""
+def _looked_at(case: Case, subject: ClientSubject, settings: Settings) -> Result:
+    """Studies or soaks a case; a foreign exception becomes the result, as in `run_case`."""
+    from accelsdk_conformance.soak import soak_case
     from accelsdk_conformance.study import study_case
 
     try:
+        if settings.retests is not None:
+            return soak_case(case, subject, settings.seed, settings.retests, subject.recover)
         return study_case(
             case,
             subject,
@@ -74,7 +77,7 @@ def _studied(case: Case, subject: ClientSubject, settings: Settings) -> Result:
             lambda: run_case(case, subject, settings.seed),
             subject.recover,
         )
-    except Exception as error:  # of a generator or of the suite: the result of the run stands
+    except Exception as error:  # of a generator or of the suite: say so, go on
         return Result(id=case.id, status=Status.ERROR, reason=f"{type(error).__name__}: {error}")
 
 

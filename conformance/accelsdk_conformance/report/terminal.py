@@ -24,10 +24,10 @@ class Progress:
     """A bar over all cases; nothing where standard error is not a terminal.
 
     Args:
-        total: How many cases there are.
+        total: How many cases there are; None where nobody knows.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None) -> None:
         self._bar = Bar(
             TextColumn("conformance"),
             BarColumn(),
@@ -72,6 +72,8 @@ def summary(found: Run, console: Console | None = None) -> None:
         _print_failure(out, found, result)
     if len(broken) > _SHOWN:
         out.print(f"... and {len(broken) - _SHOWN} more; --report DIR lists all")
+    if found.stopped:
+        out.print(f"stopped: {found.stopped}", markup=False)
     judged = ((found.cases[r.id], r.status) for r in found.results if r.id in found.cases)
     for row in broken_ops((str(c.profile), c.op, c.column, status) for c, status in judged):
         formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
