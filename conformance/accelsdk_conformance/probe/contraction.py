@@ -8,6 +8,8 @@ Each probe packs all its rows into one execution. docs/probe.md lists method and
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 
 from accelsdk_conformance.oracles.tensor import F64
@@ -64,7 +66,8 @@ def measure(unit: Unit, length: int = 0) -> tuple[dict[str, Reading], Bench]:
 def _structure(shape: Structure, bench: Bench) -> dict[str, Reading]:
     found: dict[str, Reading] = {}
     if shape.width is None:
-        sizes = ", ".join(map(str, shape.sizes[:12])) + (", ..." if len(shape.sizes) > 12 else "")
+        runs = [(size, len(list(run))) for size, run in groupby(shape.sizes)]
+        sizes = ", ".join(f"{n} x {size}" if n > 1 else str(size) for size, n in runs[:12])
         reason = f"neither chunks nor a chain: leaves join as {sizes}"
         found |= {name: unseen(reason) for name in ("width", "order", "tree", "inside")}
     else:
@@ -88,8 +91,8 @@ def _at_other_lengths(bench: Bench, shape: Structure) -> dict[str, Reading]:
     """Whether longer and shorter sums are built alike; parts that grow with K are split-K."""
     notes, tree = [], None
     for length in _OTHER_LENGTHS:
-        if length > 1 << bench.unit.out.precision:
-            continue  # its counts are no results
+        if length > 1 << bench.unit.out.precision or length < 2 * (shape.width or 0):
+            continue  # its counts are no results, or it has no two chunks
         other = structure.measure(bench, length)
         if other is None:
             notes.append(f"K = {length}: not to be told")

@@ -51,8 +51,8 @@ class Session:
         return self.bench.sums(np.stack([structure.row(self.shape, *row) for row in rows]))
 
     def last(self, *rows: list[float]) -> F64:
-        """Runs rows of products in the last chunk, after which nothing touches the sum."""
-        places = self.shape.chunks[-1]
+        """Runs rows of products in the last whole chunk, so that no other realigns the sum."""
+        places = [chunk for chunk in self.shape.chunks if len(chunk) == self.width][-1]
         found = np.zeros((len(rows), self.shape.length))
         for line, values in zip(found, rows, strict=True):
             line[places[: len(values)]] = values

@@ -136,11 +136,14 @@ def _order(chunks: list[list[int]], width: int) -> str | None:
 def _from_pairs(bench: Bench, length: int, groups: list[list[int]]) -> Structure:
     """Two positions meet first: additions one by one, chunks of two, or trees in chunks."""
     sizes = tuple(map(len, groups))
-    if set(sizes) == {1}:
+    if sizes[:2] in ((1,), (1, 1)):
         chain = [[0], *groups]
-        ordered = [0, *(group[0] for group in groups)] == list(range(length))
-        order = "contiguous" if ordered else None
-        return Structure(length, "fused", 1, order, "sequential", None, chain, sizes)
+        period, regular = _period(chain, 1)
+        if not regular:
+            return _other(length, groups)
+        first = [chunk[0] for chunk in chain[: period or length]]
+        order = "contiguous" if first == list(range(len(first))) else None
+        return Structure(length, "fused", 1, order, "sequential", period, chain, sizes)
     reached, count = 2, 1
     while count + 1 < len(sizes) and sizes[count : count + 2] == (reached, 2 * reached):
         reached, count = reached * 2, count + 1
