@@ -222,3 +222,20 @@ def logic(case: Case, context: Context) -> Problem:
     operands = (x,) if case.op == "Not" else (x, y)
     expected = expect_exact(Tensor(BOOL, value.astype(np.uint8)))
     return Problem(op=case.op, operands=operands, oracle=always(expected))
+
+
+def product(case: Case, context: Context) -> Problem:
+    """MatMul of 32- and 64-bit integers: sums of full-range products wrap."""
+    fmt = data.format_of(case, 0)
+    rng = data.rng(case, context)
+    shapes: list[tuple[int, ...]] = [tuple(shape) for shape in case.parameters["shapes"]]
+    a, b = (
+        Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
+        for shape in shapes
+    )
+    left, right = a.codes.astype(np.uint64), b.codes.astype(np.uint64)
+    if fmt.is_signed:  # modulo 2**64 the sign is all that the width adds
+        left, right = (decode_integers(t.codes, fmt).view(np.uint64) for t in (a, b))
+    value = np.matmul(left, right)  # wraps modulo 2**64
+    expected = expect_exact(wrapped(value, fmt))
+    return Problem(op="MatMul", operands=(a, b), oracle=always(expected))
