@@ -2,58 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
+from accelsdk_conformance.stand_ins import Changed, Perfect, answer
 
-from accelsdk.backend.datasheet import NumericsDatasheet
-from accelsdk.formats import E8M0
-from accelsdk.numerics.rounding import nan_code
-from accelsdk_conformance.oracles.tensor import Tensor, encode
-from accelsdk_conformance.problem import Exact
-
-
-class Perfect:
-    """Answers with what the oracle expects: it must pass every case."""
-
-    def __init__(self, datasheet=None):
-        self.datasheet = datasheet or NumericsDatasheet()
-
-    def run(self, problem, poison):
-        if problem.op != "QuantizeBlock":
-            return tuple(answer(expected) for expected in problem.oracle(()))
-        blank = Tensor(E8M0, np.zeros(0, np.uint8))
-        scales = answer(problem.oracle((blank, blank))[1])
-        return answer(problem.oracle((blank, scales))[0]), scales
-
-
-class Changed(Perfect):
-    """Answers with the right outputs after a change."""
-
-    def __init__(self, change):
-        super().__init__()
-        self.change = change
-
-    def run(self, problem, poison):
-        return tuple(self.change(problem, out) for out in super().run(problem, poison))
-
-
-def answer(expected):
-    for _, acceptance in expected.tiers:
-        if isinstance(acceptance, Exact):
-            codes = acceptance.codes
-            if acceptance.nan is not None and expected.format.has_nan:
-                codes = np.where(acceptance.nan, nan_code(expected.format), codes)
-            return Tensor(expected.format, codes.astype(acceptance.codes.dtype))
-    within = expected.tiers[0][1]
-    value = within.value.high.copy()
-    for mask, shown in (
-        (within.nan, np.nan),
-        (within.positive, np.inf),
-        (within.negative, -np.inf),
-    ):
-        if mask is not None:
-            value[mask] = shown
-    return encode(value, expected.format, low=within.value.low)
-
+__all__ = ["Changed", "Perfect", "answer", "install_faulty"]
 
 _PLUGIN = """
 import os, signal, time

@@ -73,10 +73,12 @@ def main(arguments: list[str]) -> int:
     started = time.perf_counter()
     names = given.variant or [*catalogue.BY_NAME]
     with multiprocessing.Pool(given.jobs) as pool:
-        rows = pool.map(partial(judge, given.level), names, chunksize=1)
-    for row in rows:
-        sys.stdout.write(f"{row.variant}: {row.passed} passed, {row.unsupported} unsupported\n")
-        sys.stdout.writelines(f"  ALARM {name}: {why}\n" for name, why in row.alarms)
+        rows = []
+        for row in pool.imap(partial(judge, given.level), names):
+            sys.stdout.write(f"{row.variant}: {row.passed} passed, {row.unsupported} unsupported\n")
+            sys.stdout.writelines(f"  ALARM {name}: {why}\n" for name, why in row.alarms)
+            sys.stdout.flush()
+            rows.append(row)
     wrong = sum(bool(row.alarms) for row in rows)
     seconds = time.perf_counter() - started
     sys.stdout.write(f"{len(rows)} variants, {wrong} with alarms, in {seconds:.0f} s\n")

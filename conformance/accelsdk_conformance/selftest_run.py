@@ -1,0 +1,80 @@
+"""Checks of what surrounds the judge: errors, exit codes, waivers, selection (`selftest`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from accelsdk.errors import AccelError, DeviceFault, InvalidArgument, NotFound, UnsupportedGraph
+from accelsdk_conformance import case, catalogue, examine, run, settings, stand_ins, waivers, worker
+from accelsdk_conformance.result import Result, Status
+
+
+def errors_are_not_passes() -> Iterator[str]:
+    """What a device raises fails; what the suite raises is an error; neither passes."""
+    one = next(c for c in catalogue.bundled() if c.profile is case.Profile.FP32)
+    for error, wanted in (
+        (DeviceFault("the device fell off the bus"), Status.FAILED),
+        (examine.SentinelOverwritten("byte 7 changed"), Status.FAILED),
+        (AccelError("the driver gave up"), Status.FAILED),
+        (UnsupportedGraph("not claimed"), Status.UNSUPPORTED),
+        (RuntimeError("a foreign exception"), Status.ERROR),
+    ):
+        found = worker.run_case(one, stand_ins.Raising(error), 0).status
+        if found is not wanted:
+            yield f"{type(error).__name__} gives {found} and not {wanted}"
+
+
+def exit_codes() -> Iterator[str]:
+    """Every status has the exit code of docs/conformance.md."""
+    passed, how = Result(id="a", status=Status.PASSED), settings.Settings(plugin="none")
+    table: list[tuple[tuple[Status, ...], int]] = [
+        ((), run.COULD_NOT_RUN),
+        ((Status.PASSED,), run.CONFORMANT),
+        ((Status.UNSUPPORTED,), run.COULD_NOT_RUN),
+        ((Status.PASSED, Status.XFAIL, Status.WAIVED, Status.UNSUPPORTED), run.CONFORMANT),
+        ((Status.PASSED, Status.ERROR), run.COULD_NOT_RUN),
+    ]
+    bad = (Status.FAILED, Status.CRASHED, Status.HUNG, Status.XPASS, Status.BELOW_PROFILE)
+    table += [((Status.PASSED, status), run.NON_CONFORMANT) for status in bad]
+    for statuses, wanted in table:
+        results = tuple(replace(passed, status=status) for status in statuses)
+        found = run.Run(
+            settings=how, level=case.Level.STANDARD, profiles=(), cases={}, results=results
+        ).exit_code
+        if found != wanted:
+            yield f"{[str(s) for s in statuses]} exit with {found} and not {wanted}"
+
+
+def waivers_cover_what_they_name() -> Iterator[str]:
+    """A waiver covers what it names, and a stale one fails."""
+    failed = [Result(id=name, status=Status.FAILED) for name in ("a/b", "a/c")]
+    passed = [Result(id="a/d", status=Status.PASSED)]
+    entry = waivers.Waiver("a/b", "known", "https://example.org", expected=False)
+    found = {r.id: r.status for r in waivers.apply([*failed, *passed], [entry])}
+    if found != {"a/b": Status.WAIVED, "a/c": Status.FAILED, "a/d": Status.PASSED}:
+        yield f"a waiver of a/b gives {found}"
+    stale = waivers.apply(passed, [entry])
+    if all(result.status.conformant for result in stale):
+        yield "a waiver that covers nothing passes"
+    surprise = waivers.apply(passed, [replace(entry, pattern="a/d", expected=True)])
+    if all(result.status.conformant for result in surprise):
+        yield "an unexpected pass passes"
+
+
+def nothing_is_left_out() -> Iterator[str]:
+    """No grid, pattern, level or profile drops cases silently."""
+    text = '[[group]]\nid = "fp8/x{k}"\nprofile = "fp8"\ngenerator = "a.b"\ngrid = { k = [] }\n'
+    with suppress(InvalidArgument):
+        yield f"an empty grid expands to {len(list(catalogue.expand(text, 'test')))} cases"
+    every = catalogue.bundled()
+    with suppress(NotFound):
+        yield f"an unknown pattern selects {len(case.select(every, patterns=['no/such/case']))}"
+    if len(case.select(every, level=case.Level.EXHAUSTIVE)) != len(every):
+        yield "the exhaustive level leaves cases out"
+    parts = [
+        case.select(every, profiles=[one], level=case.Level.EXHAUSTIVE) for one in case.Profile
+    ]
+    if sum(map(len, parts)) != len(every) or not all(parts):
+        yield "the profiles are not the whole suite"
