@@ -84,6 +84,10 @@ class Verdict:
         claim = self.name if self.spec is not None else ""
         return Expected(self.out, shape, arranged, required, claim, self.diagnose)
 
+    def turned(self, to_output: Arrange, to_matrix: Arrange) -> Verdict:
+        """Returns the verdict on an output of another shape."""
+        return replace(self, to_output=to_output, to_matrix=to_matrix)
+
     def demanded(self, inside: Mask) -> tuple[Tier, Acceptance]:
         """Returns what the declaration demands where it leaves a choice."""
         spec = self.spec

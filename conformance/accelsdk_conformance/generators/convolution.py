@@ -1,0 +1,256 @@
+"""Convolutions as the matrix products that they are: windows times weights, judged at every tier.
+
+A transposed convolution is the convolution of its input, zeros put between the elements, with the
+kernel turned around. Grouped weights become a matrix with zeros where a window's channel belongs
+to another group; zero products count in no bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsdk.formats import INT32, Format
+from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import data, grids
+from accelsdk_conformance.generators.products import Product, assert_exact, floor_bits, judged
+from accelsdk_conformance.oracles.tensor import Codes, Tensor, encode, from_integers, represent
+from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Extents of one convolution.
+
+    Attributes:
+        x: Input, [N, C, ...].
+        w: Kernel, [O, C / group, ...].
+        strides: One for each spatial axis, as are the dilations.
+        pads: Begins, then ends.
+        dilations: Distance of taps.
+        group: Groups of channels.
+    """
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    group: int = 1
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the node."""
+        return {
+            "strides": self.strides,
+            "pads": self.pads,
+            "dilations": self.dilations,
+            "group": self.group,
+        }
+
+
+LAYOUTS = {
+    "plain": Layout((1, 3, 8, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "padded": Layout((2, 3, 7, 6), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    "uneven": Layout((1, 2, 7, 8), (3, 2, 3, 2), (2, 1), (0, 1, 2, 0), (1, 1)),
+    "begin_only": Layout((1, 2, 6, 7), (3, 2, 3, 3), (1, 1), (2, 1, 0, 0), (1, 1)),
+    "end_only": Layout((1, 2, 6, 7), (3, 2, 3, 3), (1, 1), (0, 0, 1, 2), (1, 1)),
+    "far_pads": Layout((1, 2, 3, 4), (3, 2, 3, 3), (1, 1), (4, 3, 3, 4), (1, 1)),
+    "strided": Layout((1, 4, 11, 10), (6, 4, 3, 3), (2, 3), (1, 0, 1, 0), (1, 1)),
+    "sparse_stride": Layout((1, 3, 12, 11), (4, 3, 2, 2), (4, 5), (0, 0, 0, 0), (1, 1)),
+    "dilated": Layout((1, 2, 9, 10), (3, 2, 3, 3), (1, 1), (2, 2, 2, 2), (2, 2)),
+    "dilated_uneven": Layout((1, 2, 11, 10), (3, 2, 2, 3), (1, 2), (1, 0, 0, 3), (3, 2)),
+    "grouped": Layout((1, 6, 6, 6), (4, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    "grouped3": Layout((2, 9, 5, 4), (6, 3, 3, 1), (1, 1), (1, 0, 1, 0), (1, 1), 3),
+    "depthwise": Layout((1, 8, 7, 7), (8, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 8),
+    "multiplier": Layout((1, 4, 6, 6), (12, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 4),
+    "point": Layout((2, 33, 5, 5), (17, 33, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "point_strided": Layout((1, 31, 7, 6), (9, 31, 1, 1), (2, 3), (0, 0, 0, 0), (1, 1)),
+    "whole": Layout((3, 5, 4, 6), (7, 5, 4, 6), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "deep": Layout((1, 129, 4, 4), (3, 129, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    "line": Layout((2, 3, 20), (4, 3, 5), (2,), (2, 1), (1,)),
+    "line_dilated": Layout((1, 4, 23), (6, 2, 3), (3,), (0, 4), (4,), 2),
+    "volume": Layout((1, 2, 4, 5, 5), (3, 2, 2, 3, 3), (1,) * 3, (0, 1, 1, 1, 1, 1), (1,) * 3),
+    "volume_strided": Layout(
+        (1, 4, 5, 4, 6), (4, 2, 2, 2, 3), (2, 1, 2), (1, 0, 0, 0, 1, 2), (1, 2, 1), 2
+    ),
+    "no_batch": Layout((0, 3, 5, 5), (2, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "one": Layout((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
+}
+
+
+def convolution(case: Case, context: Context) -> Problem:
+    """Conv and ConvInteger on exact grids, ordinary numbers, or a bias larger than any sum."""
+    layout = LAYOUTS[str(case.parameters["shape"])]
+    formats = data.format_of(case, 0), data.format_of(case, 1)
+    rng = data.rng(case, context)
+    if case.op == "ConvInteger":
+        return _integer(case, layout, formats, rng)
+    kind = str(case.parameters["kind"])
+    x, w, bias = _operands(formats[0], layout.x, layout.w, layout.w[0], kind, floor_bits(case), rng)
+    return _judged(case, context, layout, (x, w, bias), x, w)
+
+
+def transposed(case: Case, context: Context) -> Problem:
+    """ConvTranspose, with output padding, dilation and uneven pads."""
+    fmt = data.format_of(case, 0)
+    rank = int(case.parameters.get("rank", 2))
+    stride, pad, extra, group, dilation = (
+        int(case.parameters.get(key, default))
+        for key, default in (("stride", 1), ("pad", 0), ("extra", 0), ("group", 1), ("dilation", 1))
+    )
+    x_shape, kernel = (2, 4, *(4, 5, 3)[:rank]), (3, 2, 2)[:rank]
+    w_shape = (4, 6 // group, *kernel)
+    kind, rng = str(case.parameters["kind"]), data.rng(case, context)
+    x, w, bias = _operands(fmt, x_shape, w_shape, 6, kind, floor_bits(case), rng)
+    pads = (pad,) * rank + (max(pad - 1, 0),) * rank
+    reach = [(size - 1) * dilation for size in kernel]
+    stuffed = np.zeros((*x_shape[:2], *((n - 1) * stride + 1 for n in x_shape[2:])), x.codes.dtype)
+    stuffed[(slice(None), slice(None), *(slice(None, None, stride),) * rank)] = x.codes
+    # [C, O/g, ...] becomes [O, C/g, ...], turned around in space.
+    turned = w.codes.reshape(group, 4 // group, 6 // group, *kernel).swapaxes(1, 2)
+    turned = np.flip(turned.reshape(6, 4 // group, *kernel), axis=tuple(range(2, 2 + rank)))
+    inner = Layout(
+        stuffed.shape,
+        turned.shape,
+        (1,) * rank,
+        (
+            *(r - p for r, p in zip(reach, pads, strict=False)),
+            *(r - p + extra for r, p in zip(reach, pads[rank:], strict=False)),
+        ),
+        (dilation,) * rank,
+        group,
+    )
+    attributes: dict[str, Any] = {
+        "strides": (stride,) * rank,
+        "pads": pads,
+        "dilations": (dilation,) * rank,
+        "group": group,
+        "output_padding": (extra,) * rank,
+    }
+    made = _judged(case, context, inner, (x, w, bias), Tensor(fmt, stuffed), Tensor(fmt, turned))
+    return Problem(op=case.op, operands=made.operands, attributes=attributes, oracle=made.oracle)
+
+
+def _operands(
+    fmt: Format,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    outputs: int,
+    kind: str,
+    bits: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    if kind == "normal":
+        x, w, bias = (encode(rng.normal(size=s), fmt) for s in (x_shape, w_shape, (outputs,)))
+        return x, w, bias
+    limit = 3 if fmt.bits <= 16 else 15
+    x = grids.mixed(grids.draw(fmt, x_shape, rng, limit), rng)
+    w = grids.mixed(grids.draw(fmt, w_shape, rng, 2 if fmt.bits <= 16 else 15), rng)
+    if kind == "no_bias":
+        return x, w, None
+    size = 2.0 ** (bits - 4) if kind == "large_bias" and fmt.bits > 16 else 8.0
+    bias = represent(rng.choice([-3.0, -1.0, 1.0, 2.0], outputs) * size, fmt)
+    return x, w, bias
+
+
+def _judged(
+    case: Case,
+    context: Context,
+    layout: Layout,
+    operands: tuple[Tensor | None, ...],
+    x: Tensor,
+    w: Tensor,
+) -> Problem:
+    columns, extents = windows(x.codes, layout)
+    product = Product(a=Tensor(x.format, columns), b=Tensor(w.format, weights(w.codes, layout)))
+    bias = operands[2]
+    addend = None
+    if bias is not None:
+        addend = np.broadcast_to(bias.values, (len(columns), layout.w[0]))
+    verdict = judged(case, context, product, addend, ordered=False)
+    if case.parameters["kind"] != "normal":
+        assert_exact(case, verdict)
+    batch, channels = layout.x[0], layout.w[0]
+
+    def to_output(matrix: NDArray[Any]) -> NDArray[Any]:
+        parted = matrix.reshape(batch, int(np.prod(extents)), channels)
+        return parted.swapaxes(1, 2).reshape(batch, channels, *extents)
+
+    def to_matrix(output: NDArray[Any]) -> NDArray[Any]:
+        parted = output.reshape(batch, channels, int(np.prod(extents)))
+        return parted.swapaxes(1, 2).reshape(-1, channels)
+
+    turned = verdict.turned(to_output, to_matrix)
+    return Problem(
+        op=case.op,
+        operands=operands,
+        attributes=layout.attributes,
+        oracle=always(turned.expected()),
+    )
+
+
+def windows(x: Codes, layout: Layout) -> tuple[Codes, tuple[int, ...]]:
+    """Returns what each output sees, [N * places, C * taps], and the output's extents."""
+    rank = x.ndim - 2
+    ends = [(layout.pads[i], layout.pads[i + rank]) for i in range(rank)]
+    x = np.pad(x, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in ends)])
+    cut = (slice(max(-b, 0), x.shape[2 + i] - max(-e, 0)) for i, (b, e) in enumerate(ends))
+    x = x[(slice(None), slice(None), *cut)]
+    reach = [(k - 1) * d + 1 for k, d in zip(layout.w[2:], layout.dilations, strict=True)]
+    axes = tuple(range(2, 2 + rank))
+    seen = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
+    places = (slice(None, None, step) for step in layout.strides)
+    taps = (slice(None, None, step) for step in layout.dilations)
+    seen = seen[(slice(None), slice(None), *places, *taps)]
+    extents = seen.shape[2 : 2 + rank]
+    order = (0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
+    depth = x.shape[1] * int(np.prod(layout.w[2:]))
+    return seen.transpose(order).reshape(-1, depth), extents
+
+
+def weights(w: Codes, layout: Layout) -> Codes:
+    """Returns the kernel as [C * taps, O], zero where a channel is of another group."""
+    taps = int(np.prod(layout.w[2:]))
+    outputs, inner = layout.w[:2]
+    found = np.zeros((layout.group, inner * taps, outputs), w.dtype)
+    each = outputs // layout.group
+    flat = w.reshape(outputs, inner * taps)
+    for group in range(layout.group):
+        part = slice(group * each, (group + 1) * each)
+        found[group, :, part] = flat[part].T
+    return found.reshape(layout.group * inner * taps, outputs)
+
+
+def _integer(
+    case: Case, layout: Layout, formats: tuple[Format, Format], rng: np.random.Generator
+) -> Problem:
+    """Full-range codes and zero points; padding stands for zero, whatever the zero point."""
+    kind = str(case.parameters["kind"])
+    x, w = (
+        Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(np.uint8))
+        for fmt, shape in zip(formats, (layout.x, layout.w), strict=True)
+    )
+    zero_x = zero_w = None
+    left, right = x.values, w.values
+    if kind != "no_zeros":
+        point = formats[0].min if kind == "low_zeros" else formats[0].max - 2
+        zero_x = from_integers(np.array(point), formats[0])
+        count = () if kind == "scalar" else (layout.w[0],)
+        drawn = rng.integers(0, 1 << formats[1].bits, count)
+        zero_w = Tensor(formats[1], np.asarray(drawn).astype(np.uint8))
+        left = left - zero_x.values
+        right = right - zero_w.values.reshape(-1, *[1] * (len(layout.w) - 1))
+    columns, extents = windows(left, layout)
+    value = columns @ weights(right, layout)
+    value = value.reshape(layout.x[0], int(np.prod(extents)), layout.w[0]).swapaxes(1, 2)
+    shaped = value.reshape(layout.x[0], layout.w[0], *extents).astype(np.int64)
+    return Problem(
+        op=case.op,
+        operands=(x, w, zero_x, zero_w),
+        attributes=layout.attributes,
+        oracle=always(expect_exact(from_integers(shaped, INT32))),
+    )
