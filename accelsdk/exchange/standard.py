@@ -54,7 +54,7 @@ def has_equivalent(node: Node, detours: bool = True) -> bool:
         detours: Whether a node that onnxruntime is known to compute wrongly counts as none.
     """
     match node.op:
-        case "Div" | "Mod" | "Max" | "Min" | "Clip" | "Sign" if not detours:
+        case "Max" | "Min" | "Clip" | "Sign" if not detours:
             return True
         case "LSTM" | "GRU" | "RNN":
             return not attribute(node, "layout")
@@ -65,7 +65,7 @@ def has_equivalent(node: Node, detours: bool = True) -> bool:
         case "Cast":
             return _is_plain_cast(node) or _keeps_format(node)
         case "Div" | "Mod":
-            # onnxruntime fails for a zero divisor, and the lowest integer by -1 ends the process.
+            # ONNX leaves division by zero open, where onnxruntime fails.
             return node.result.format.is_float
         case "Max" | "Min" | "Clip" | "Sign":
             # It looks at the lower halves of 64-bit integers (1.31, AVX-512).

@@ -87,9 +87,7 @@ class Attempt(NamedTuple):
     expected: tuple[Expected, ...] = ()
 
 
-def attempt(
-    case: Case, problem: Problem, subject: Subject, poison: int | None = None
-) -> Attempt:
+def attempt(case: Case, problem: Problem, subject: Subject, poison: int | None = None) -> Attempt:
     """Runs a problem once and judges what comes out; by default with the problem's poison."""
     try:
         outputs = subject.run(problem, problem.poison if poison is None else poison)

@@ -15,6 +15,7 @@ from typing import Any
 import accelsdk
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.backend.info import OptionValue
+from accelsdk.errors import AccelError
 from accelsdk.formats import UINT8
 from accelsdk.graph import ops
 from accelsdk.graph.graph import CORE, Constant, Graph, Node
@@ -156,6 +157,10 @@ class ClientSubject:
                     _Place(TensorType(view.format, view.valid_shape), view.offset)
                     for view in views[count:]
                 ]
+            except AccelError:
+                # A failed run poisons the memory that it was to fill: later cases get another.
+                self._arena = None
+                raise
             finally:
                 for view in views:
                     view.delete()

@@ -24,6 +24,9 @@ from accelsdk.graph.ops import TABLE
 from accelsdk.graph.rewrite import Builder
 from accelsdk.graph.types import TensorType, Value
 from accelsdk.kernels.api import evaluate
+from accelsdk_conformance.oracles.tensor import Tensor
+from accelsdk_conformance.problem import Problem, always, expect_exact
+from accelsdk_conformance.subject import ClientSubject
 from accelsdk_onnxruntime_cpu import support
 from tests.plugins.onnxruntime_kernels import (
     BACKEND,
@@ -38,6 +41,7 @@ from tests.plugins.onnxruntime_kernels import (
     put,
     run,
 )
+from tests.plugins.test_reference_cpu import Packer
 
 MEASURED = sorted(support.kernels()["formats"])
 
@@ -479,3 +483,96 @@ def test_constants_that_one_op_does_without_are_not_in_the_program():
     program, _ = compiled(b.graph([x], [out]))
     assert "zeros" not in [constant.name for constant in program.constants]
     assert len(program.constants) == 2
+
+
+# -- all kernels, right or wrong --------------------------------------------------------------
+
+EVERY = BACKEND.info.resolve({"threads": 1, "kernels": "all"})
+(EVERY_TARGET,) = BACKEND.targets(EVERY)
+
+
+@pytest.mark.parametrize(
+    ("op", "feeds", "options"),
+    [
+        ("Sign", {"x": np.array([1, -2, 0], np.float16)}, {}),
+        ("Max", {"x": np.array([5, -7], np.int64), "y": np.array(2, np.int64)}, {}),
+        ("Cast", {"x": np.array([0.3, -5, 449], np.float32)}, {"to": "float8_e4m3fn"}),
+        ("Cast", {"x": np.array([0.3, -5, 6e4], np.float16)}, {"to": "float8_e5m2"}),
+        ("MatMulInteger", {"x": np.ones((2, 3), np.int8), "y": np.ones((3, 2), np.int8)}, {}),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_all_kernels_of_onnxruntime_may_be_used(op, feeds, options):
+    b = Builder()
+    inputs = [
+        b.input(name, f.from_dtype(array.dtype), array.shape) for name, array in feeds.items()
+    ]
+    graph = b.graph(inputs, [b.op(op, *inputs, **options)])
+    assert BACKEND.supports(graph, graph.nodes[0], EVERY_TARGET)
+    with accelsdk.connect("onnxruntime_cpu", {"threads": 1, "kernels": "all"}, fallback=None) as c:
+        session = accelsdk.InferenceSession(c.compile(graph), c)
+        (found,) = session.run(None, feeds)
+    (wanted,) = evaluate(graph, feeds).values()
+    assert np.array_equal(found.view(np.uint8), np.asarray(wanted).view(np.uint8))
+
+
+def test_what_went_wrong_is_used_only_if_asked_for():
+    b = Builder()
+    x = b.input("x", f.FLOAT16, (3,))
+    empty, w = b.input("e", UINT8, (2, 0)), b.input("w", UINT8, (0, 2))
+    graph = b.graph([x, empty, w], [b.op("Sign", x), b.op("MatMulInteger", empty, w)])
+    for node in graph.nodes:
+        assert not BACKEND.supports(graph, node, TARGET)
+        assert BACKEND.supports(graph, node, EVERY_TARGET)
+
+
+def test_programs_for_all_kernels_are_not_those_for_the_right_ones():
+    header = BACKEND.compile(add(), EVERY_TARGET, EVERY, Packer()).header
+    assert BACKEND.check(header, EVERY_TARGET) is Compatibility.OPTIMAL
+    assert BACKEND.check(header, TARGET) is Compatibility.UNSUPPORTED
+
+
+# -- results whose size comes with the data ----------------------------------------------------
+
+
+def test_results_sized_by_the_data_are_cut_to_their_shape(driver):
+    b = Builder()
+    x, keep = b.input("x", by_name("int4"), (5,)), b.input("keep", f.BOOL, (5,))
+    graph = b.graph([x, keep], [b.op("Compress", x, keep, axis=0), b.op("NonZero", keep)])
+    feeds = {
+        "x": np.arange(-2, 3).astype(x.format.dtype),
+        "keep": np.array([1, 0, 0, 1, 1], bool),
+    }
+    found = run(driver, graph, feeds)
+    assert found[0].astype(np.int8).tolist() == [-2, 1, 2]
+    assert found[1].tolist() == [[0, 3, 4]]
+    nothing = run(driver, graph, feeds | {"keep": np.zeros(5, bool)})
+    assert [array.shape for array in nothing] == [(0,), (1, 0)]
+
+
+def test_windows_that_onnxruntime_does_not_pad_or_interpolate_are_refused():
+    b = Builder()
+    x = b.input("x", FLOAT32, (1, 1, 9))
+    window = {"kernel_shape": (2,), "dilations": (3,), "strides": (1,), "pads": (2, 2)}
+    volume = b.op("Resize", x, mode="cubic", output_shape=(1, 1, 18), scales=(1.0, 1.0, 2.0))
+    graph = b.graph([x], [b.op("MaxPool", x, **window), volume])
+    for node, refusal in zip(graph.nodes[::-1], (Refusal.ATTRIBUTE, Refusal.SHAPE), strict=True):
+        for target in (TARGET, EVERY_TARGET):
+            assert BACKEND.supports(graph, node, target).refusal is refusal
+
+
+def test_a_failed_run_does_not_stay_with_later_ones():
+    """As the suite runs it: one device, and memory that is kept from case to case."""
+    subject = ClientSubject("onnxruntime_cpu", {"threads": 1})
+    far = Tensor(f.INT64, np.array([9], np.uint64))
+    near = Tensor(f.INT64, np.array([1], np.uint64))
+    table = Tensor(FLOAT32, np.arange(3, dtype=np.float32).view(np.uint32))
+
+    def gather(index):
+        oracle = always(expect_exact(Tensor(FLOAT32, table.codes[1:2])))
+        return Problem(op="Gather", operands=(table, index), oracle=oracle)
+
+    with pytest.raises(InvalidArgument):
+        subject.run(gather(far), 0xA5)
+    (found,) = subject.run(gather(near), 0xA5)
+    assert found.codes.tolist() == table.codes[1:2].tolist()

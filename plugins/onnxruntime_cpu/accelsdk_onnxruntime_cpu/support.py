@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 from accelsdk import formats as f
 from accelsdk.backend.backend import EMULATED, NATIVE, Refusal, Support, refuse
@@ -25,6 +25,7 @@ from accelsdk.graph.types import Value
 
 #: Formats of the exponent that Pow has kernels for, for bases of any of its formats.
 _EXPONENTS = (f.FLOAT32, f.FLOAT64, f.INT32, f.INT64)
+_WINDOW = ("kernel_shape", "pads")
 
 
 def supports(node: Node, every: bool = False) -> Support:
@@ -44,9 +45,10 @@ def supports(node: Node, every: bool = False) -> Support:
     wrong = kernels()["wrong"].get(node.op, ()) if every else ()
     if format.name not in (*table[node.op], *wrong):
         return refuse(Refusal.FORMAT, f"onnxruntime has no right {node.op} in {format} on the CPU")
-    if is_empty(node) and not every and node.op not in kernels()["empty"]["ops"]:
+    own = standard.has_equivalent(node, detours=not every)
+    if is_empty(node) and not (every and own) and node.op not in kernels()["empty"]["ops"]:
         return refuse(Refusal.SHAPE, f"onnxruntime's {node.op} is not right for empty tensors")
-    return NATIVE if standard.has_equivalent(node, detours=not every) else EMULATED
+    return NATIVE if own else EMULATED
 
 
 @cache
@@ -79,8 +81,27 @@ def obstacle_to(node: Node) -> Support | None:
         case "Resize":
             if main_format(node) in sets.INTEGERS and attribute(node, "mode") != "nearest":
                 return refuse(Refusal.ATTRIBUTE, "onnxruntime rounds interpolated integers down")
+            if attribute(node, "mode") == "cubic" and not _is_flat(node):
+                return refuse(Refusal.SHAPE, "onnxruntime interpolates by cubics in planes alone")
+        case "MaxPool" | "AveragePool":
+            if _is_padded_wide(node):
+                return refuse(Refusal.ATTRIBUTE, "onnxruntime pads pools by less than the kernel")
         case "Pow":
             exponent = node.operand(1)
             if exponent is not None and exponent.format not in _EXPONENTS:
                 return refuse(Refusal.FORMAT, f"onnxruntime raises to no {exponent.format}")
     return None
+
+
+def _is_flat(node: Node) -> bool:
+    """Says whether only the last two axes, of two or four, are resized."""
+    x = node.inputs[0]
+    if x is None or x.type.rank not in (2, 4):
+        return False
+    return x.shape[:-2] == node.result.shape[:-2]
+
+
+def _is_padded_wide(node: Node) -> bool:
+    """Says whether a pool is padded by as much as its kernel, dilated or not."""
+    kernel, pads = (cast("tuple[int, ...]", attribute(node, key)) for key in _WINDOW)
+    return any(pad >= extent for pad, extent in zip(pads, (*kernel, *kernel), strict=False))
