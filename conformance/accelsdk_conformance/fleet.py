@@ -139,10 +139,10 @@ class Fleet:
         Raises:
             Refused: The plugin could not be opened.
         """
-        end = time.monotonic() + duration
         endless = rounds(cases)
 
         def timed() -> Iterator[Case]:
+            end = time.monotonic() + duration  # from when the first worker is ready
             for group in endless:
                 for case in group:
                     if pool.stopped or time.monotonic() >= end:
