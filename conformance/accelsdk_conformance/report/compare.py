@@ -12,7 +12,8 @@ from accelsdk_conformance.result import Status
 #: From the best to the worst thing that a case can become.
 _STATUSES = (
     *(Status.PASSED, Status.UNSUPPORTED, Status.WAIVED, Status.XFAIL, Status.XPASS),
-    *(Status.BELOW_PROFILE, Status.FAILED, Status.ERROR, Status.HUNG, Status.CRASHED),
+    *(Status.BELOW_PROFILE, Status.NOT_RUN, Status.ERROR, Status.FAILED),
+    *(Status.HUNG, Status.CRASHED, Status.LOST),
 )
 _TIERS = [*Tier]
 #: What makes two runs different questions: where one differs, outputs may differ rightly.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -15,6 +15,7 @@ from accelsdk_conformance.problem import Tier
 from accelsdk_conformance.report import plots
 from accelsdk_conformance.report.broken import broken_ops, representative_first
 from accelsdk_conformance.report.claims import FIELDS
+from accelsdk_conformance.report.fingerprint import surveys
 from accelsdk_conformance.report.matrix import column, matrices
 from accelsdk_conformance.result import Status
 
@@ -75,7 +76,8 @@ def render(report: Mapping[str, Any]) -> str:
     broken = representative_first(
         (result for result in results if result["status"] not in _CONFORMANT), _place
     )
-    families = {op: _family(op) for op in dict.fromkeys(r["op"] for r in results)}
+    ran = {result["op"] for result in results}
+    families = {op: str(row.family) for op, row in TABLE.items() if op in ran}
     counts = [(str(s), report["counts"][s]) for s in Status if report["counts"].get(s)]
     return page(
         "report.html.j2",
@@ -91,10 +93,12 @@ def render(report: Mapping[str, Any]) -> str:
             (r["profile"], r["op"], column(r), Status(r["status"])) for r in results if r["op"]
         ),
         matrices=matrices(results),
-        histograms=[(s, plots.histogram(s)) for s in _spreads(results, families)],
-        strips=_strips(results),
-        claims=[(field, [c for c in report["claims"] if c["field"] == field]) for field in FIELDS],
+        histograms=[(s, plots.histogram(s)) for s in plots.spreads(results, families)],
+        strips=plots.strips(plots.spreads(results, {op: op for op in families})),
+        surveys=surveys(report.get("fingerprint")),
+        claims=[(field, _by_value(report["claims"], field)) for field in FIELDS],
         broken=broken[:_FAILURES],
+        shown={result["id"] for result in broken[:_FAILURES]},
         shown_open=_OPEN,
         left_out=max(0, len(broken) - _FAILURES),
         known=_known(report),
@@ -105,21 +109,6 @@ def render(report: Mapping[str, Any]) -> str:
 def _claimable(report: Mapping[str, Any]) -> bool:
     """Says whether the run is whole enough for a claim."""
     return not report["partial"] and report["level"] != "smoke"
-
-
-def _family(op: str) -> str:
-    return str(TABLE[op].family) if op in TABLE else ""
-
-
-def _spreads(results: Iterable[Result], families: Mapping[str, str]) -> list[plots.Spread]:
-    return plots.spreads(results, {op: family for op, family in families.items() if family})
-
-
-def _strips(results: Sequence[Result]) -> str:
-    ops = dict.fromkeys(r["op"] for r in results if r["op"] in TABLE)
-    ordered = {op: op for op in TABLE if op in ops}  # the order of the table: by family
-    rows = plots.spreads(results, ordered)
-    return plots.strips(rows) if rows else ""
 
 
 def _place(result: Result) -> tuple[str, ...]:
@@ -133,6 +122,15 @@ def _known(report: Mapping[str, Any]) -> list[tuple[Mapping[str, str], list[Resu
         (waiver, [r for r in found if r["reason"] == f"{waiver['reason']} ({waiver['link']})"])
         for waiver in report["waivers"]
     ]
+
+
+def _by_value(claims: Iterable[Result], field: str) -> list[tuple[str, list[Result]]]:
+    """Returns the claims of one field, those of one value together."""
+    groups: dict[str, list[Result]] = {}
+    for claim in claims:
+        if claim["field"] == field:
+            groups.setdefault(claim["value"], []).append(claim)
+    return [*groups.items()]
 
 
 def _by_reason(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:

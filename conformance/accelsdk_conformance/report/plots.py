@@ -143,11 +143,21 @@ def _axis(width: int, height: int, left: int) -> str:
     for decade in range(_LOW, _HIGH + 1):
         x = left + (decade - _LOW) * width / (_HIGH - _LOW)
         css = "bound" if decade == 0 else "grid"
-        name = "bound" if decade == 0 else f"10<tspan dy='-3' font-size='7'>{decade}</tspan>"
         anchor = "start" if decade == _LOW else "end" if decade == _HIGH else "middle"
         parts.append(f'<line class="{css}" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{height}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height + 12}" text-anchor="{anchor}">{name}</text>')
+        if decade % 2 == 0 or decade == _HIGH:
+            parts.append(
+                f'<text x="{x:.1f}" y="{height + 12}" text-anchor="{anchor}">{_tick(decade)}</text>'
+            )
     return "".join(parts)
+
+
+def _tick(decade: int) -> str:
+    if decade == 0:
+        return "bound"
+    if decade == _HIGH:
+        return f"≥ {10**decade}"
+    return f"{'≤ ' * (decade == _LOW)}10<tspan dy='-3' font-size='7'>{decade}</tspan>"
 
 
 def _svg(width: float, height: float, label: str, parts: Iterable[str]) -> str:

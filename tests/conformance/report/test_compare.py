@@ -6,8 +6,9 @@ import json
 import pytest
 
 from accelsdk.cli.main import main
-from accelsdk_conformance.report.compare import compare
+from accelsdk_conformance.report.compare import _STATUSES, compare
 from accelsdk_conformance.report.files import as_text
+from accelsdk_conformance.result import Status
 
 
 def changed(report, **change):
@@ -84,3 +85,9 @@ def test_the_command(report, tmp_path, capsys):
     data = json.loads(capsys.readouterr().out)
     assert (data["worse"], data["compared_data"]) == (1, False)
     assert main(["conformance", "compare", a, str(tmp_path / "none")]) == 3
+
+
+def test_every_status_has_its_place_from_good_to_bad():
+    assert set(_STATUSES) == set(Status)
+    assert all(s.conformant for s in _STATUSES[:4])
+    assert not any(s.conformant for s in _STATUSES[4:])
