@@ -21,6 +21,7 @@ from accelsdk_conformance.oracles.doubled import UNIT, Doubled, add, total, two_
 F64 = NDArray[np.float64]
 I16 = NDArray[np.int16]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 
 #: Exponent of what is zero: never the largest, and no int16 sum of two overflows.
 NOTHING = -12_000
@@ -57,6 +58,19 @@ class Factors:
         """K."""
         return int(self.a.shape[1])
 
+    def part(self, rows: Indices, columns: Indices) -> Factors:
+        """Returns the operands of some rows and columns of the product."""
+        return Factors(
+            self.a[rows],
+            self.b[:, columns],
+            self.a_field[rows],
+            self.b_field[:, columns],
+            self.a_scale[rows],
+            self.b_scale[:, columns],
+            self.bits,
+            None if self.addend is None else self.addend[np.ix_(rows, columns)],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
@@ -81,6 +95,20 @@ class Contraction:
     nan: Mask
     positive: Mask
     negative: Mask
+
+    def part(self, rows: Indices, columns: Indices) -> Contraction:
+        """Returns the sums of some rows and columns."""
+        at = np.ix_(rows, columns)
+        return Contraction(
+            self.factors.part(rows, columns),
+            Doubled(self.value.high[at], self.value.low[at]),
+            self.magnitude[at],
+            self.terms[at],
+            self.unit,
+            self.nan[at],
+            self.positive[at],
+            self.negative[at],
+        )
 
     @cached_property
     def field(self) -> NDArray[np.int64]:

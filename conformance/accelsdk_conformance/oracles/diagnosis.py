@@ -6,7 +6,7 @@ simulated; those that give exactly the outputs name the field that lied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +52,7 @@ def explanations(
     spec: AccumulatorSpec,
     block: int,
     fits: Callable[[F64], bool],
+    names: Collection[str] = tuple(_CHOICES),
 ) -> list[tuple[str, object]]:
     """Returns the changes of one field after which the declaration gives the outputs.
 
@@ -60,28 +61,36 @@ def explanations(
         spec: The declaration; what it leaves open is taken as one chunk in order.
         block: Products that share a scale, or 0.
         fits: Whether stored sums are what the device gave.
+        names: Fields to look at.
     """
-    plain = replace(
-        spec,
-        width=0 if spec.width is None else spec.width,
-        order=spec.order or "contiguous",
-        tree=spec.tree or "sequential",
-    )
+    plain = settled(spec)
     if spec.algorithm != "direct" or len(chunks(factors.depth, plain)) > _STEPS:
         return []
     found: list[tuple[str, object]] = []
-    for name, value, changed, cut in _neighbours(plain):
+    for name, value, changed, cut in _neighbours(plain, names):
         sums = simulate(_cut(factors, cut) if cut else factors, changed, block)
         if sums is not None and fits(sums):
             found.append((name, value))
     return found
 
 
+def settled(spec: AccumulatorSpec) -> AccumulatorSpec:
+    """Returns a claim with what it leaves open taken as one chunk, in order."""
+    return replace(
+        spec,
+        width=0 if spec.width is None else spec.width,
+        order=spec.order or "contiguous",
+        tree=spec.tree or "sequential",
+    )
+
+
 def _neighbours(
-    spec: AccumulatorSpec,
+    spec: AccumulatorSpec, names: Collection[str]
 ) -> Iterator[tuple[str, object, AccumulatorSpec, int]]:
     """Yields field, value, the spec changed in it, and bits to cut the operands to."""
     for name, choices in _CHOICES.items():
+        if name not in names:
+            continue
         if name == "promote":
             now: object = spec.promote_every and (spec.promote_every, spec.promote_bits)
         else:
