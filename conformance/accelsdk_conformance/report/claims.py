@@ -33,6 +33,7 @@ def judged_claims(
     entries = [(field, entry, value) for field, entry, value in claims]
     held: dict[tuple[str, str], int] = defaultdict(int)
     refuted: dict[tuple[str, str], list[str]] = defaultdict(list)
+    parts: dict[tuple[str, str], set[str]] = defaultdict(set)
     for result in results:
         if result["claim"] and result["status"] in (_PASSED, *_BROKEN):
             key = entry_of(result["claim"], entries)
@@ -42,6 +43,7 @@ def judged_claims(
                 held[key] += 1
             else:
                 refuted[key].append(result["id"])
+                parts[key] |= part_of(result["claim"])
     return [
         {
             "field": field,
@@ -54,6 +56,7 @@ def judged_claims(
             else "not exercised",
             "held_by": held[field, entry],
             "refuted_by": len(refuted[field, entry]),
+            "false_parts": sorted(parts[field, entry]),
             "examples": refuted[field, entry][:_SHOWN],
         }
         for field, entry, value in entries
@@ -76,6 +79,12 @@ def entry_of(claim: str, entries: Iterable[Sequence[str]]) -> tuple[str, str] | 
             if best is None or (sum(stars), stars) < (sum(best[0]), best[0]):
                 best = (stars, (field, entry))
     return best[1] if best else None
+
+
+def part_of(claim: str) -> set[str]:
+    """Returns the part of its entry that a case's claim names, if it names one."""
+    match = _CLAIM.fullmatch(claim)
+    return {match["part"]} if match and match["part"] else set()
 
 
 def _parts(entry: str) -> list[str]:

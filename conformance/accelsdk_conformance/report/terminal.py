@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from accelsdk_conformance.case import Profile
 from accelsdk_conformance.report.broken import broken_ops, representative_first
+from accelsdk_conformance.report.claims import judged_claims
 from accelsdk_conformance.report.derive import headline
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import Run
@@ -78,9 +80,28 @@ def summary(found: Run, console: Console | None = None) -> None:
     for row in broken_ops((str(c.profile), c.op, c.column, status) for c, status in judged):
         formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
         out.print(f"broken: {row.profile} {row.op}: {formats}", markup=False)
-    for claim, count in sorted(found.false_claims.items()):
-        out.print(f"claim refuted: {claim} (by {count} cases)", markup=False)
+    _print_claims(out, found)
     out.print(verdict(found), markup=False)
+
+
+def _print_claims(out: Console, found: Run) -> None:
+    """Prints how many claims of the datasheet held, and which did not."""
+    claims = judged_claims(
+        found.about.get("claims", ()),
+        [{"id": r.id, "claim": r.claim, "status": str(r.status)} for r in found.results],
+    )
+    if not claims:
+        return
+    counts = Counter(claim["verdict"] for claim in claims)
+    words = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    out.print(f"claims of the datasheet: {words}")
+    for claim in claims:
+        if claim["verdict"] == "refuted":
+            entry = f"[{claim['entry']}]" if claim["entry"] else ""
+            total = claim["refuted_by"] + claim["held_by"]
+            text = f"claim refuted: {claim['field']}{entry}, by {claim['refuted_by']} of {total}"
+            parts = ", ".join(claim["false_parts"])
+            out.print(text + (f": {parts} is false" if parts else ""), markup=False)
 
 
 def _place(found: Run, result: Result) -> tuple[str, ...]:

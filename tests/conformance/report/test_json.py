@@ -92,6 +92,7 @@ def test_a_claim_is_held_by_passed_cases_and_refuted_by_failed_ones(report):
     casts, quantize = report["claims"]
     assert (casts["verdict"], casts["held_by"], casts["refuted_by"]) == ("refuted", 1, 1)
     assert casts["examples"] == [report["results"][0]["id"]]
+    assert casts["false_parts"] == ["rounding"]
     assert quantize["verdict"] == "not exercised"
 
 
