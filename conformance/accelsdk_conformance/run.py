@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from accelsdk.backend.info import OptionValue
 from accelsdk.errors import Unavailable
 from accelsdk_conformance import waivers
 from accelsdk_conformance.case import Case, Level, Profile
@@ -233,39 +232,3 @@ class _Cases:
             self.found.get(case.id) or Result(id=case.id, status=Status.ERROR, reason=lost)
             for case in self.cases
         ]
-
-
-def run_conformance(
-    plugin: str,
-    *,
-    profiles: Sequence[str] = (),
-    level: str = "standard",
-    jobs: int = 2,
-    **options: OptionValue,
-) -> Run:
-    """Runs the suite against a plugin and raises if it does not conform.
-
-    For a vendor's own tests: ``run_conformance("acme", profiles=["fp8"])``.
-
-    Args:
-        plugin: Name of the backend.
-        profiles: Names of profiles; empty means all.
-        level: ``smoke`` or ``standard``.
-        jobs: Worker processes.
-        **options: Options of the backend.
-
-    Raises:
-        AssertionError: The backend does not conform; the message lists the first failures
-            with their replay commands.
-        Refused: The plugin could not be opened.
-    """
-    settings = Settings(plugin=plugin, options=options, jobs=jobs)
-    found = run(settings, profiles=[Profile(name) for name in profiles], level=Level(level))
-    if found.exit_code != CONFORMANT:
-        broken = [r for r in found.results if not r.status.conformant]
-        lines = [f"{r.status} {r.id}: {r.reason}\n  {settings.replay(r.id)}" for r in broken[:10]]
-        raise AssertionError(
-            f"{plugin} does not conform: {len(broken)} of {len(found.results)} cases\n"
-            + "\n".join(lines)
-        )
-    return found

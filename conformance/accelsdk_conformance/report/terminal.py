@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from io import StringIO
 from types import TracebackType
 
 from rich.console import Console
@@ -66,6 +67,22 @@ def summary(found: Run, console: Console | None = None) -> None:
     """Prints counts by profile, the failures with their replay commands, and the verdict."""
     out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
     out.print(_table(found))
+    _print_broken(out, found)
+    _print_claims(out, found)
+    out.print(verdict(found), markup=False)
+
+
+def told(found: Run) -> str:
+    """Returns what broke and which claims are false as text, for the message of an assertion."""
+    text = StringIO()
+    out = Console(width=_WIDTH, highlight=False, file=text, color_system=None)
+    _print_broken(out, found)
+    _print_claims(out, found)
+    return text.getvalue().rstrip()
+
+
+def _print_broken(out: Console, found: Run) -> None:
+    """Prints the first failures, one of each op and format before all others, then the places."""
     broken = representative_first(
         (result for result in found.results if not result.status.conformant),
         lambda result: _place(found, result),
@@ -73,15 +90,13 @@ def summary(found: Run, console: Console | None = None) -> None:
     for result in broken[:_SHOWN]:
         _print_failure(out, found, result)
     if len(broken) > _SHOWN:
-        out.print(f"... and {len(broken) - _SHOWN} more; --report DIR lists all")
+        out.print(f"... and {len(broken) - _SHOWN} more; a report lists all")
     if found.stopped:
         out.print(f"stopped: {found.stopped}", markup=False)
     judged = ((found.cases[r.id], r.status) for r in found.results if r.id in found.cases)
     for row in broken_ops((str(c.profile), c.op, c.column, status) for c, status in judged):
         formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
         out.print(f"broken: {row.profile} {row.op}: {formats}", markup=False)
-    _print_claims(out, found)
-    out.print(verdict(found), markup=False)
 
 
 def _print_claims(out: Console, found: Run) -> None:
