@@ -92,9 +92,11 @@ def paired(
         shape: ``grid`` is each with each; ``same`` has equal shapes and many near equals, in a
             number that leaves a rest in any vector; the others are ways to broadcast.
     """
+    if shape != "grid":
+        codes = generator.permutation(codes)
     match shape:
-        case "grid":
-            parts = codes[:, None], codes[None]
+        case "grid":  # the second backwards, for the result must not be symmetric
+            parts = codes[:, None], codes[None, ::-1]
         case "scalar":
             parts = codes, codes[7].reshape(())
         case "left":

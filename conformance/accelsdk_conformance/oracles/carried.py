@@ -17,6 +17,13 @@ from accelsdk.formats import Format
 from accelsdk_conformance.oracles.tensor import F64, Mask
 
 _ROOM = 1 + 2.0**-20  # second-order terms and the oracle's own rounding
+_LEAST = 24  # significand bits of any sum
+
+
+def _gamma(count: int, fmt: Format) -> float:
+    """Returns Higham's gamma_n for roundings that may be directed."""
+    unit = 2.0 ** (1 - max(fmt.precision, _LEAST))
+    return count * unit / max(1 - count * unit, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,13 +96,16 @@ class Carried:
         return Carried(value, error, self.fmt).rounded(ulp)
 
     def total(self, axis: int = -1) -> Carried:
-        """Returns the sum along an axis (kept), in any order."""
+        """Returns the sum along an axis (kept), in any order.
+
+        It is taken in float32 at least: the floor of the profile (docs/conformance.md).
+        """
         count = self.value.shape[axis]
-        unit = 2.0 ** (1 - self.fmt.precision)  # a directed rounding is legal in a sum
-        gamma = max(count - 1, 0) * unit / max(1 - count * unit, 0.5)
+        gamma = _gamma(max(count - 1, 0), self.fmt)
         size = (np.abs(self.value) + self.error).sum(axis=axis, keepdims=True)
         error = self.error.sum(axis=axis, keepdims=True) + gamma * size
-        return Carried(self.value.sum(axis=axis, keepdims=True), error * _ROOM, self.fmt)
+        found = Carried(self.value.sum(axis=axis, keepdims=True), error * _ROOM, self.fmt)
+        return found.rounded(1.0) if self.fmt.precision < _LEAST else found
 
     def mean(self, axis: int = -1) -> Carried:
         """Returns the mean along an axis (kept)."""
@@ -103,14 +113,13 @@ class Carried:
         return self.total(axis).divided(count)
 
     def matmul(self, other: Carried) -> Carried:
-        """Returns the matrix product over the last two axes, in any order."""
+        """Returns the matrix product over the last two axes, summed as in `total`."""
         a, b = self.value, other.value
-        count = a.shape[-1] + 1
-        unit = 2.0 ** (1 - self.fmt.precision)
         size = (np.abs(a) + self.error) @ (np.abs(b) + other.error)
         error = np.abs(a) @ other.error + self.error @ np.abs(b) + self.error @ other.error
-        gamma = count * unit / max(1 - count * unit, 0.5)
-        return Carried(a @ b, (error + gamma * size) * _ROOM, self.fmt)
+        gamma = _gamma(a.shape[-1] + 1, self.fmt)
+        found = Carried(a @ b, (error + gamma * size) * _ROOM, self.fmt)
+        return found.rounded(1.0) if self.fmt.precision < _LEAST else found
 
     def bounded(self, value: F64, slope: float, ulp: float, floor: float = 0.0) -> Carried:
         """Returns a function of this value whose slope never exceeds ``slope``."""
