@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import replace
 
-from accelsdk.backend.optional import Completion, Copy, Execute, Fill
+from accelsdk.backend.optional import Completion, Execute, Fill
 from accelsdk.runtime.worker import run_command
 from tests.conformance.device.card import QueuedCard
 from tests.conformance.device.faulty import fault
@@ -113,16 +113,16 @@ class MixesTickets(QueuedCard):
 
 @fault("order", kind="on_wait")
 class RunsCommandsTwice(QueuedCard):
-    """Each batch runs once more, before the next."""
+    """Each fill runs once more, after the batch that follows it."""
 
     before = ()
 
     def run(self, batch):
-        for command in self.before:
-            if id(command.dst.handle) in self.live:
-                run_command(self, command)
         super().run(batch)
-        self.before = [c for c in batch[1] if isinstance(c, Fill | Copy)]
+        for command in self.before:
+            if self.live.get(id(command.dst.handle)) is command.dst.handle:
+                run_command(self, command)
+        self.before = [command for command in batch[1] if isinstance(command, Fill)]
 
 
 @fault("cancellation", kind="on_wait")
