@@ -97,7 +97,8 @@ def _stage(made: Plan, arguments: Sequence[Buffer], outputs: Sequence[Buffer], s
                     device,
                     "staged output",
                     body=body,
-                    reads=(source.range, target.before.range),
+                    reads=(source.range,),
+                    follows=(target.before.range,),
                     writes=(target.range,),
                 )
             )

@@ -117,7 +117,7 @@ def write(dst: Span, source: memoryview, how: Submission) -> Event:
             device,
             "staged write",
             body=lambda: put_staged(dst, source),
-            reads=(dst.before.range,),
+            follows=(dst.before.range,),
             writes=(dst.range,),
         )
     )

@@ -82,6 +82,7 @@ class Work:
         foreign: Whether the function is the caller's, who may do what we do not know of.
         engine: Kind of queue that the commands want.
         reads: Ranges whose last writers it waits for.
+        follows: Ranges whose last writers must be over, whether they failed or not.
         writes: Ranges that it defines, and poisons if it fails.
         retain: Storages that must live until completion, besides.
         part: Of a partitioned model, that this work does; errors name it.
@@ -95,6 +96,7 @@ class Work:
         "engine",
         "event",
         "finished_hook",
+        "follows",
         "foreign",
         "label",
         "part",
@@ -119,6 +121,7 @@ class Work:
         foreign: bool = False,
         engine: Engine = Engine.COPY,
         reads: Sequence[Range] = (),
+        follows: Sequence[Range] = (),
         writes: Sequence[Range] = (),
         retain: Iterable[Storage] = (),
         part: str = "",
@@ -131,6 +134,7 @@ class Work:
         self.foreign = foreign
         self.engine = engine
         self.reads = reads
+        self.follows = follows
         self.writes = writes
         self.storages = {r[0] for r in (*reads, *writes)}.union(retain)
         self.event = Event(label)
@@ -184,6 +188,8 @@ class Work:
                 self.device.epoch += 1
             for storage, start, end in self.reads:
                 edges.extend((event, Edge.DATA) for event in storage.writers_of(start, end))
+            for storage, start, end in self.follows:
+                edges.extend((event, Edge.ORDER) for event in storage.writers_of(start, end))
             if lane is not None:
                 if lane.tail is not None:
                     edges.append((lane.tail, Edge.ORDER))

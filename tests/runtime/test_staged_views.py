@@ -39,12 +39,27 @@ def test_a_poisoned_range_that_is_not_aligned_can_be_written_again(aligned):
     assert whole.numpy().tolist() == expected.tolist()
 
 
-def test_what_stands_before_a_range_that_is_not_aligned_must_be_sound(aligned):
+def test_poison_before_a_range_that_is_not_aligned_stays_where_it_is(aligned):
     whole, gate = aligned.device.put(np.zeros(96, np.uint8)), Semaphore()
-    whole.view(0, "uint8", [10]).copy_from_host(bytes(10), wait=[gate.at(1)], block=False)
+    first = whole.view(0, "uint8", [10])
+    first.copy_from_host(bytes(10), wait=[gate.at(1)], block=False)
     gate.fail(Internal("no"))
+    part = whole.view(10, "uint8", [20])
+    part.copy_from_host(b"\x05" * 20)
+    assert part.numpy().tolist() == [5] * 20
     with pytest.raises(Internal, match="no"):
-        whole.view(10, "uint8", [20]).copy_from_host(bytes(20))
+        first.numpy()
+
+
+def test_what_is_being_written_before_a_range_that_is_not_aligned_is_not_lost(aligned):
+    whole, gate = aligned.device.put(np.zeros(96, np.uint8)), Semaphore()
+    first, part = whole.view(0, "uint8", [10]), whole.view(10, "uint8", [20])
+    streams = [aligned.device.create_stream() for _ in range(2)]
+    streams[0].write(first, b"\x01" * 10, wait=[gate.at(1)])
+    done = streams[1].write(part, b"\x02" * 20)
+    gate.signal(1)
+    done.wait(10)
+    assert whole.numpy()[:31].tolist() == [1] * 10 + [2] * 20 + [0]
 
 
 def test_a_view_that_is_not_aligned_is_mapped_in_its_place(aligned):
