@@ -139,7 +139,7 @@ def _quantize_part(
 def _round(x: NDArray[np.float32], rounding: Rounding) -> NDArray[np.float32]:
     if rounding is Rounding.NEAREST_EVEN:
         return np.rint(x, out=x)
-    return bitround.round_integer(bitround.widen(x), rounding).astype(np.float32)
+    return np.asarray(bitround.round_integer(bitround.widen(x), rounding), np.float32)
 
 
 def _fma(

@@ -25,7 +25,7 @@ from accelsdk_conformance.generators.products import (
     specification,
 )
 from accelsdk_conformance.oracles.tensor import F64, Tensor, represent
-from accelsdk_conformance.problem import Context, Problem
+from accelsdk_conformance.problem import Context, NotApplicable, Problem
 
 #: Where the copies of the lanes begin: in the first chunk, beyond most, and beyond any known.
 _PLACES = (0, 16, 64)
@@ -218,6 +218,9 @@ def order(case: Case, context: Context) -> Problem:
     top = 14 if output_format(case, a_format).precision < 24 else 16
     top = min(top, a_format.emax + b_format.emax)
     high, low = (top + 1) // 2, (top - drop) // 2
+    if min(low - a_format.emin + a_format.mantissa_bits,
+           top - drop - low - b_format.emin + b_format.mantissa_bits) < 0:  # fmt: skip
+        raise NotApplicable(f"{a_format} and {b_format} do not span the {drop} bits of the claim")
     left, right = (
         np.full((len(pairs), k), 2.0**low),
         np.full((k, len(pairs)), 2.0 ** (top - drop - low)),

@@ -222,7 +222,7 @@ def _normwise(sums: Contraction, spec: AccumulatorSpec) -> F64:
     norms = np.abs(sums.factors.a).max(initial=0.0) * np.abs(sums.factors.b).max(initial=0.0)
     bound = np.full(sums.terms.shape, growth * k * unit * norms)
     plain = any_order_bound(sums, k, any_order(spec))
-    return np.where(sums.terms == 0, 0.0, bound + plain)
+    return bound + plain
 
 
 def any_order(spec: AccumulatorSpec) -> Accumulator:
@@ -247,7 +247,9 @@ def exact_domain(sums: Contraction, spec: AccumulatorSpec) -> Mask:
     """
     kept = [bits for bits in (spec.align_bits, spec.stage_bits) if bits is not None]
     bits = min([spec.significand_bits, spec.promote_bits or 64, *(bits + 1 for bits in kept)])
-    if spec.algorithm != "direct" or spec.align_exponent == "block_scale":
+    if spec.algorithm != "direct":  # zero products beside others are not exact zeros there
+        return np.full(sums.terms.shape, not sums.factors.a.any() or not sums.factors.b.any())
+    if spec.align_exponent == "block_scale":
         return np.asarray(sums.terms == 0)
     held = _INPUT_BITS.get(spec.input_precision, 8)
     least = spec.emin if spec.subnormals_out == "flush" else spec.emin - spec.significand_bits + 1

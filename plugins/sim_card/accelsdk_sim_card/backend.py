@@ -105,7 +105,7 @@ class SimCard(Backend):
         if node.domain != CORE or node.op not in TABLE:
             return refuse(Refusal.OPERATOR, f"sim_card has no op {node.domain}:{node.op}")
         variant = variant_of(target.options)
-        if variant is not None and node.op in variant.refused:
+        if variant is not None and variant.refuses(node):
             return refuse(Refusal.OPERATOR, f"variant {variant.name} does not claim {node.op}")
         if node.op not in _computed():
             return refuse(Refusal.OPERATOR, f"sim_card has no engine for {node.op}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
 
 _FP8 = (E4M3, E5M2)
+_WIDE = ("float16", "float32", "float64")
 
 
 def _quantize(rule: AffineRule) -> Bind:
@@ -35,10 +36,17 @@ def _quantize(rule: AffineRule) -> Bind:
     return bind
 
 
+def _beyond_integers(node: Node) -> bool:
+    """The rule is one of float32 scales and integer codes."""
+    scale = fmt_of(node, 1)
+    return is_op(node, "Quantize") and (
+        node.result.format.is_float or (scale is not None and scale is not FLOAT32)
+    )
+
+
 def _cast(unit: CastUnit, *targets: Format) -> Bind:
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        source = fmt_of(node)
-        if not is_op(node, "Cast") or source is None or not source.is_float:
+        if not is_op(node, "Cast"):
             return None
         if by_name(str(node.attributes["to"])) not in targets:
             return None
@@ -53,9 +61,16 @@ def _finite_saturates(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return _cast(CastUnit(overflow=Overflow.SATURATE_FINITE), *_FP8)(node, arithmetic)
 
 
-def _casts(spec: CastSpec, *targets: Format) -> object:
+def _through_bfloat16(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    source = fmt_of(node)
+    if source is None or source.name not in _WIDE:
+        return None
+    return _cast(CastUnit(via=by_name("bfloat16")), *_FP8)(node, arithmetic)
+
+
+def _casts(spec: CastSpec, *targets: Format, sources: tuple[str, ...] = ("*",)) -> object:
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
-        own = {("*", target.name): spec for target in targets}
+        own = {(source, target.name): spec for source in sources for target in targets}
         return replace(sheet, casts={**sheet.casts, **own})
 
     return declare
@@ -94,13 +109,14 @@ def _wide_requantize(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return wide
 
 
-def _mx(**changed: object) -> object:
-    """Returns the datasheet with other claims for every MX element."""
+def _mx(source: str = "*", **changed: object) -> object:
+    """Returns the datasheet with other claims for every MX element, of one source or of all."""
 
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
         base = MxSpec(scale_rule="floor", tail="short")
         spec = replace(base, **changed)  # type: ignore[arg-type] # fields by name
-        return replace(sheet, mx={("*", fmt.name): spec for fmt in MX_ELEMENTS})
+        own = {(source, fmt.name): spec for fmt in MX_ELEMENTS}
+        return replace(sheet, mx={**sheet.mx, **own})
 
     return declare
 
@@ -162,6 +178,7 @@ VARIANTS: tuple[Variant, ...] = (
         "FBGEMM, declared",
         "Quantize",
         bind=_quantize(AffineRule(reciprocal=True)),
+        refuses=_beyond_integers,
         declare=declaring(quantize=QuantSpec(scaling="reciprocal")),
     ),
     _row(
@@ -170,6 +187,7 @@ VARIANTS: tuple[Variant, ...] = (
         "Glow, declared",
         "Quantize",
         bind=_quantize(AffineRule(zero_point=ZeroPoint.BEFORE)),
+        refuses=_beyond_integers,
         declare=declaring(quantize=QuantSpec(zero_point="before")),
     ),
     _row(
@@ -178,6 +196,7 @@ VARIANTS: tuple[Variant, ...] = (
         "torch on CPU, declared",
         "Quantize",
         bind=_quantize(AffineRule(reciprocal=True, zero_point=ZeroPoint.FMA)),
+        refuses=_beyond_integers,
         declare=declaring(quantize=QuantSpec(scaling="reciprocal", zero_point="fma")),
     ),
     _row(
@@ -186,6 +205,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared",
         "Quantize",
         bind=_quantize(AffineRule(rounding=Rounding.NEAREST_AWAY)),
+        refuses=_beyond_integers,
         declare=declaring(quantize=QuantSpec(rounding="nearest_away")),
     ),
     _row(
@@ -225,8 +245,8 @@ VARIANTS: tuple[Variant, ...] = (
         "casts to FP8 go through bfloat16",
         "declared via",
         "Cast",
-        bind=_cast(CastUnit(via=by_name("bfloat16")), *_FP8),
-        declare=_casts(CastSpec(via="bfloat16"), *_FP8),
+        bind=_through_bfloat16,
+        declare=_casts(CastSpec(via="bfloat16"), *_FP8, sources=_WIDE),
     ),
     _row(
         "mx_symmetric",
@@ -242,7 +262,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared flush_fp32_subnormals",
         "QuantizeBlock",
         bind=_flushed,
-        declare=_mx(flush_fp32_subnormals=True),
+        declare=_mx("float32", flush_fp32_subnormals=True),
     ),
     _row(
         "mx_free_elements",
@@ -257,7 +277,7 @@ VARIANTS: tuple[Variant, ...] = (
             f"the rule of choice is {rule}",
             legal,
             "QuantizeBlock",
-            declare=_mx(scale_rule=rule),
+            declare=_mx(scale_rule=rule, inf_rule="nan" if rule == "tosa" else "other"),
         )
         for rule, legal in (
             ("ceil", "FBGEMM, declared"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsdk.backend.datasheet import NumericsDatasheet
-from accelsdk.formats import BFLOAT16, FLOAT32
+from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel
 from accelsdk_sim_card.defects.defect import Array, Bind, fmt_of, is_op
@@ -130,13 +130,17 @@ def _shuffled() -> Callable[[Array, Array], Array]:
 
 
 def _limbs(x: Array) -> list[Array]:
-    """Cuts float32 into three bfloat16 numbers, which hold it exactly."""
+    """Cuts float32 into three numbers of 8 bits, which hold it exactly.
+
+    Their exponents have the range of the vector unit: no limb of a small number is lost.
+    """
+    rest = np.where(np.isfinite(x), x, 0).astype(np.float64)
     parts: list[Array] = []
     for _ in range(3):
-        with np.errstate(invalid="ignore"):
-            part = np.where(np.isfinite(x), x, 0).astype(BFLOAT16.dtype).astype(np.float32)
-            x = (x - part).astype(np.float32)
-        parts.append(part)
+        step = np.ldexp(1.0, np.frexp(rest)[1] - 8)
+        part = np.where(rest == 0, 0.0, np.trunc(rest / step) * step)
+        rest = rest - part
+        parts.append(part.astype(np.float32))
     return parts
 
 

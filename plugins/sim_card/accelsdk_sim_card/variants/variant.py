@@ -7,7 +7,7 @@ that fails a variant raises a false alarm.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from accelsdk.backend.datasheet import NumericsDatasheet
@@ -37,6 +37,10 @@ def _same_target(target: Target) -> Target:
     return target
 
 
+def _claims_all(node: Node) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One row of the catalogue.
@@ -50,7 +54,7 @@ class Variant:
         preset: Makes the accumulators, of which engines and datasheet are made.
         declare: Makes the rest of the datasheet.
         target: Makes what the target says of itself.
-        refused: Ops that it does not claim.
+        refuses: Says which nodes it does not claim.
     """
 
     name: str
@@ -61,7 +65,7 @@ class Variant:
     preset: Callable[[Preset], Preset] = _same_preset
     declare: Callable[[NumericsDatasheet], NumericsDatasheet] = _same_sheet
     target: Callable[[Target], Target] = _same_target
-    refused: frozenset[str] = field(default_factory=frozenset)
+    refuses: Callable[[Node], bool] = _claims_all
 
 
 def declaring(**changed: object) -> Callable[[NumericsDatasheet], NumericsDatasheet]:
