@@ -207,12 +207,15 @@ def _scaled_matmul(em: Emitter, node: Node, names: Sequence[str]) -> Sequence[st
     left, right = (codes.decode(em, names[i], v.format) for i, v in enumerate((a, b)))
     block = whole(node, "block_size")
     if block:
-        for_a = codes.decode(em, names[2], a_scale.format)
-        for_b = codes.decode(em, names[3], b_scale.format)
+        # One scale may take out of range what the other brings back: DOUBLE holds both.
+        wide = [em.cast(name, TensorProto.DOUBLE) for name in (left, right)]
+        scales = [codes.decode(em, names[i], v.format) for i, v in ((2, a_scale), (3, b_scale))]
+        for_a, for_b = (em.cast(name, TensorProto.DOUBLE) for name in scales)
         last, rows = a.type.rank - 1, b.type.rank - 2
-        left = em.node("Mul", left, _along(em, for_a, a_scale, a.type, last, block))
-        right = em.node("Mul", right, _along(em, for_b, b_scale, b.type, rows, block))
-        return (_narrowed(em, em.node("MatMul", left, right), node.result.format),)
+        left = em.node("Mul", wide[0], _along(em, for_a, a_scale, a.type, last, block))
+        right = em.node("Mul", wide[1], _along(em, for_b, b_scale, b.type, rows, block))
+        y = em.float32(em.node("MatMul", left, right))
+        return (_narrowed(em, y, node.result.format),)
     y = em.node("Mul", em.node("MatMul", left, right), names[2])
     return (_narrowed(em, em.node("Mul", y, names[3]), node.result.format),)
 

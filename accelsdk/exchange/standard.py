@@ -10,6 +10,7 @@ import numpy as np
 from accelsdk import formats as f
 from accelsdk.exchange.emitter import Emitter
 from accelsdk.exchange.storage import is_coded, is_widened, onnx_type
+from accelsdk.graph.decompose.gates import parameters
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import Family
 from accelsdk.graph.ops import attribute, lookup
@@ -178,6 +179,17 @@ def _recurrent(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence
     given = _attributes(node, "layout")
     if not given["clip"]:
         del given["clip"]
+    # ONNX names no default for Affine and ScaledTanh; onnxruntime takes 0.
+    alphas, betas = parameters(node)
+    given |= {"activation_alpha": alphas or None, "activation_beta": betas or None}
+    em.emit(node.op, inputs, outputs, given, name=node.name)
+
+
+def _by_group(em: Emitter, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Mean and variance are taken in FLOAT unless the node says otherwise."""
+    given = _attributes(node)
+    if node.result.format is f.FLOAT64:
+        given["stash_type"] = onnx_type(f.FLOAT64)
     em.emit(node.op, inputs, outputs, given, name=node.name)
 
 
@@ -254,6 +266,7 @@ def _floats(item: object) -> tuple[float, ...]:
 
 _SPECIAL: Mapping[str, Callable[..., None]] = {
     **dict.fromkeys(_RECURRENT, _recurrent),
+    "GroupNormalization": _by_group,
     "Quantize": _quantize,
     "Dequantize": _dequantize,
     "Cast": _cast,

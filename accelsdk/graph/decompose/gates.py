@@ -81,6 +81,14 @@ def gates_of(node: Node, defaults: Sequence[str], direction: int) -> tuple[Gate,
     return tuple(gates[direction * len(defaults) : (direction + 1) * len(defaults)])
 
 
+def parameters(node: Node) -> tuple[list[float], list[float]]:
+    """Returns alphas and betas of a layer's named activations, defaults filled in."""
+    names = cast("tuple[str, ...]", given(node, "activations"))
+    gates = [gate for gate in gates_of(node, names, 0) if gate.name in _PARAMETERS]
+    betas = [gate.beta for gate in gates if _PARAMETERS[gate.name][1] is not None]
+    return [gate.alpha for gate in gates], betas
+
+
 def _gate(name: str, alphas: Iterator[float], betas: Iterator[float], clip: float) -> Gate:
     if name not in _PARAMETERS:
         return Gate(name, clip=clip)
