@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,13 +13,13 @@ import numpy as np
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.errors import AccelError, Unimplemented, UnsupportedGraph
 from accelsdk.formats import Format
+from accelsdk_conformance.blame import blame
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.judge import Comparison, Judgement, judge, ulp_distance
 from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import (
     BelowProfile,
     Context,
-    Diagnosis,
     Expected,
     NotApplicable,
     Problem,
@@ -64,13 +65,19 @@ def examine(case: Case, subject: Subject, seed: int = 0) -> Result:
         subject: On what.
         seed: Added to the case's own seed.
     """
+    context = Context(subject.datasheet, seed)
     try:
-        problem = generator(case.generator)(case, Context(subject.datasheet, seed))
+        problem = generator(case.generator)(case, context)
     except NotApplicable as reason:
         return Result(id=case.id, status=Status.UNSUPPORTED, reason=str(reason))
     except BelowProfile as reason:
         return Result(id=case.id, status=Status.BELOW_PROFILE, reason=str(reason))
-    return attempt(case, problem, subject).result
+    found = attempt(case, problem, subject)
+    if found.result.status is not Status.FAILED or not found.expected:
+        return found.result
+    said = blame(case, context, problem, found.outputs, found.expected)
+    words = "; ".join(part for part in (found.result.reason, said.reason) if part)
+    return replace(found.result, claim=said.claim or found.result.claim, reason=words)
 
 
 class Attempt(NamedTuple):
@@ -119,31 +126,18 @@ def verdict(
         if not one.passed and one.demanded is not None:
             failures += _failures(index, problem, out, one.demanded)
     broken = [want for one, want in zip(judgements, expected, strict=True) if not one.passed]
-    found = _diagnosed(judgements, outputs, expected)
     return Result(
         id=case.id,
         status=Status.PASSED if passed else Status.FAILED,
         tier=max(tiers, key=_ORDER.index) if passed and tiers else "",
-        reason="; ".join(
-            part for part in (_reason(judgements, outputs, expected), found.reason) if part
-        ),
-        claim=found.claim or next((want.claim for want in broken or expected if want.claim), ""),
+        reason="" if passed else _reason(judgements, outputs, expected),
+        claim=next((want.claim for want in broken or expected if want.claim), ""),
         elements=sum(math.prod(out.shape) for out in outputs),
         wrong=sum(int(one.demanded.wrong.sum()) for one in judgements if one.demanded is not None),
         ratio=max((_worst(one) for one in judgements), default=0.0),
         digest=_digest(outputs),
         failures=tuple(failures[:_SHOWN]),
     )
-
-
-def _diagnosed(
-    judgements: Sequence[Judgement], outputs: Sequence[Tensor], expected: Sequence[Expected]
-) -> Diagnosis:
-    """Asks the first output that missed its tier which field of the declaration is false."""
-    for one, out, want in zip(judgements, outputs, expected, strict=True):
-        if not one.passed and one.demanded is not None and want.diagnose is not None:
-            return want.diagnose(out)
-    return Diagnosis("", "")
 
 
 def _worst(judgement: Judgement) -> float:

@@ -275,6 +275,14 @@ def explainer(a: Tensor, b: Tensor) -> Callable[[tuple[int, ...]], str]:
 # -- integers ---------------------------------------------------------------------------------
 
 
+def _saturated_pairs(a: F64, b: F64) -> F64:
+    """Sums products as ``vpmaddubsw`` does: each two neighbours saturate at 16 bits."""
+    if a.shape[-1] % 2:
+        a, b = np.pad(a, ((0, 0), (0, 1))), np.pad(b, ((0, 1), (0, 0)))
+    pairs = a[:, 0::2, None] * b[None, 0::2] + a[:, 1::2, None] * b[None, 1::2]
+    return np.asarray(np.clip(pairs, -32768, 32767).sum(axis=1))
+
+
 def integer_problem(
     case: Case,
     context: Context,
@@ -291,10 +299,16 @@ def integer_problem(
         right = right - b_zero.values
     if 2.0**20 * a.shape[-1] >= 2.0**53:
         raise ArithmeticError(f"{case.id}: K is too large for an exact float64 product")
-    total = left @ right
     spec = context.datasheet.integer(case.op, a.format.name, b.format.name, "int32")
-    if spec is not None and spec.overflow == "saturate":
-        total = np.clip(total, -(2.0**31), 2.0**31 - 1)
+    total = left @ right
+    if spec is not None and spec.pair16 == "saturate":
+        total += _saturated_pairs(a.values, b.values) - a.values @ b.values
+    if spec is not None:
+        bits = 2.0 ** (spec.acc_bits - 1)
+        if spec.overflow == "saturate":
+            total = np.clip(total, -bits, bits - 1)
+        elif spec.acc_bits < 32:
+            total = np.mod(total + bits, 2 * bits) - bits
     expected = expect_exact(
         from_integers(total.astype(np.int64), INT32),
         claim=f"integers[{case.op}, {a.format}, {b.format}, int32]" if spec else "",
