@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,7 @@ def export(
         judged = None
         if isinstance(problem.oracle, Always):
             judged = [_judged(want, i, expected) for i, want in enumerate(problem.oracle.expected)]
-        operands = {
-            f"operand{i}": operand.codes
-            for i, operand in enumerate(problem.operands)
-            if operand is not None
-        }
+        operands = _codes("operand", problem.operands) | _codes("before", problem.before or ())
         outputs = {f"output{i}": out.codes for i, out in enumerate(one.outputs)}
         np.savez(draft / "operands.npz", **operands)  # type: ignore[arg-type] # its stub's keywords
         np.savez(draft / "expected.npz", **expected)  # type: ignore[arg-type]
@@ -95,6 +91,10 @@ def export(
     finally:
         if draft.exists():
             shutil.rmtree(draft)
+
+
+def _codes(name: str, operands: tuple[Tensor | None, ...]) -> Arrays:
+    return {f"{name}{i}": item.codes for i, item in enumerate(operands) if item is not None}
 
 
 def _described(
@@ -115,6 +115,9 @@ def _described(
         "operands": [None if item is None else item.format.name for item in problem.operands],
         "constants": sorted(problem.constants),
         "outputs": problem.outputs,
+        "runs": problem.runs,
+        "poison": problem.poison,
+        "before": problem.before is not None,
         "expected": judged,
         "result": {k: v for k, v in one.result.as_data().items() if k != "seconds"},
     }
@@ -163,7 +166,9 @@ def from_folder(case: Case, context: Context) -> Problem:
     """
     folder = Path(str(case.parameters["folder"]))
     data = _read(folder)
-    operands = _operands(folder, data)
+    operands = _operands(folder, data, "operand")
+    before = _operands(folder, data, "before") if data["before"] else None
+    how = {"runs": data["runs"], "poison": data["poison"], "before": before}
     if data["expected"] is None:
         original = Case.from_json(json.dumps(data["case"]))
         made = generator(original.generator)(original, context)
@@ -173,7 +178,7 @@ def from_folder(case: Case, context: Context) -> Problem:
                 f"{original.generator} makes no problem of other operands",
                 remedy=f"replay the case itself: --replay {original.id}",
             )
-        return made.remake.make(operands)
+        return replace(made.remake.make(operands), **how)
     with np.load(folder / "expected.npz", allow_pickle=False) as arrays:
         expected = [_expected(item, arrays) for item in data["expected"]]
     return Problem(
@@ -186,13 +191,14 @@ def from_folder(case: Case, context: Context) -> Problem:
         },
         outputs=data["outputs"],
         constants=frozenset(data["constants"]),
+        **how,
     )
 
 
-def _operands(folder: Path, data: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+def _operands(folder: Path, data: Mapping[str, Any], prefix: str) -> tuple[Tensor | None, ...]:
     with np.load(folder / "operands.npz", allow_pickle=False) as arrays:
         return tuple(
-            None if name is None else Tensor(by_name(name), arrays[f"operand{i}"])
+            None if name is None else Tensor(by_name(name), arrays[f"{prefix}{i}"])
             for i, name in enumerate(data["operands"])
         )
 

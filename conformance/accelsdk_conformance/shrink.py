@@ -10,7 +10,7 @@ in executions, never in seconds, so that equal devices give equal results.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,9 @@ _ONES = 64  # elements that are made simpler one by one
 _SHOWN = 16  # elements of an operand that are listed
 
 Operands = tuple[Tensor | None, ...]
+
+#: Returns operands with these parts of them, or with these values, left.
+Fewer = Callable[[Operands, Sequence[int]], Operands]
 
 #: What a `Remake` may raise for operands that are no problem of its kind.
 _NO_PROBLEM = (
@@ -80,18 +83,23 @@ class _Search:
 
     def run(self) -> Shrunk:
         try:
+            if self.problem.before is not None:
+                self._accepts(self.problem.operands, None)
             while self._parts() | self._values():
                 pass  # a smaller input may lose more: until a whole round changes nothing
         except _Spent:
             return Shrunk(self.problem, self.executions, complete=False)
         return Shrunk(self.problem, self.executions, complete=True)
 
-    def _accepts(self, operands: Operands) -> bool:
+    def _accepts(self, operands: Operands, before: Operands | None) -> bool:
         """Makes a candidate and runs it; takes it over if it fails."""
         try:
-            candidate = self.remake.make(operands)
+            made = self.remake.make(operands)
         except _NO_PROBLEM:
             return False
+        # How it is run stays: memory around it, repetitions, what ran before it.
+        runs, poison = self.problem.runs, self.problem.poison
+        candidate = replace(made, before=before, runs=runs, poison=poison)
         if self.executions >= self.budget:
             raise _Spent
         self.executions += 1
@@ -105,7 +113,8 @@ class _Search:
         changed = False
         for axis in self.remake.axes:
             parts = list(range(_count(self.problem.operands, axis)))
-            changed |= len(self._fewer(parts, 1, partial(_keep, axis))) < len(parts)
+            make = partial(_keep, axis)
+            changed |= len(self._fewer(parts, 1, make, make)) < len(parts)
         return changed
 
     def _values(self) -> bool:
@@ -117,7 +126,7 @@ class _Search:
             zero = _code(0, operand.format)
             if zero is not None:
                 others = np.flatnonzero(operand.codes.reshape(-1) != zero).tolist()
-                kept = self._fewer(others, 0, partial(_zeroed, index, zero))
+                kept = self._fewer(others, 0, partial(_zeroed, index, zero), _same)
                 changed |= len(kept) < len(others)
             changed |= self._simpler(index)
         return changed
@@ -137,32 +146,41 @@ class _Search:
                     continue
                 codes = now.codes.copy()
                 codes.reshape(-1)[place] = code
-                if self._accepts(_with(self.problem.operands, index, codes)):
+                operands = _with(self.problem.operands, index, codes)
+                if self._accepts(operands, self.problem.before):
                     changed = True
                     break
         return changed
 
-    def _fewer(
-        self, parts: list[int], least: int, make: Callable[[Operands, list[int]], Operands]
-    ) -> list[int]:
+    def _fewer(self, parts: list[int], least: int, make: Fewer, make_before: Fewer) -> list[int]:
         """Returns as few of the parts as still fail: drops many at once, then fewer.
 
         Powers of two, because parts that must stay even or whole blocks are common.
         """
-        base = self.problem.operands
-        if least == 0 and parts and self._accepts(make(base, [])):
+        base, before = self.problem.operands, self.problem.before
+
+        def accepts(keep: Sequence[int]) -> bool:
+            earlier = None if before is None else make_before(before, keep)
+            return self._accepts(make(base, keep), earlier)
+
+        if least == 0 and parts and accepts([]):
             return []
         size = 1 << max(0, len(parts).bit_length() - 1)
         while size and parts:
             start = 0
             while start < len(parts):
                 fewer = parts[:start] + parts[start + size :]
-                if len(fewer) >= max(least, 1) and self._accepts(make(base, fewer)):
+                if len(fewer) >= max(least, 1) and accepts(fewer):
                     parts = fewer
                 else:
                     start += size
             size //= 2
         return parts
+
+
+def _same(operands: Operands, keep: Sequence[int]) -> Operands:
+    """Leaves operands of an earlier run as they are."""
+    return operands
 
 
 def _count(operands: Operands, axis: Axis) -> int:

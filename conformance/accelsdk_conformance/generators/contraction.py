@@ -102,9 +102,9 @@ def poisoned(case: Case, context: Context) -> Problem:
     made = exact_grid(case, context)
     how = str(case.parameters["how"])
     if how == "around":
-        return replace(made, poison=0xFF, remake=None)
+        return replace(made, poison=0xFF)
     earlier = tuple(operand and _noisy(operand) for operand in made.operands)
-    return replace(made, before=earlier, runs=2, remake=None)
+    return replace(made, before=earlier, runs=2)
 
 
 def _noisy(x: Tensor) -> Tensor:

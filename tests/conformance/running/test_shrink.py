@@ -1,6 +1,7 @@
 """Failures are shrunk to the smallest input, and leave a folder that replays alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -236,3 +237,23 @@ def test_the_command_shrinks_and_the_folder_replays(tmp_path, capsys):
     assert main(["conformance", "--plugin", "sim_card", "--replay", str(folder)]) == 0
     assert main([*arguments[:5], "--replay", str(folder)]) == 1
     assert "float8_e4m3fn elements miss tier T0" in capsys.readouterr().out
+
+
+def test_what_ran_before_and_how_it_ran_stays_with_the_problem(tmp_path):
+    problem = replace(
+        shrinkable(added, (ramp(8), ramp(8))), before=(ramp(8), ramp(8)), runs=3, poison=0xFF
+    )
+
+    def fails(candidate):
+        assert (candidate.runs, candidate.poison) == (3, 0xFF)
+        return candidate.before is not None and 5 in candidate.before[0].values
+
+    found = shrink(problem, fails, 200).problem
+    assert found.before[0].shape == found.operands[0].shape == (1,)
+    assert found.before[0].values.tolist() == [5.0]
+    assert shrink(problem, lambda p: True, 200).problem.before is None
+    one = attempt(CASE, found, Perfect())
+    export(str(tmp_path), "f", CASE, Settings(plugin="p"), found, one)
+    again = from_folder(case_of(tmp_path / "f"), Context(Perfect().datasheet))
+    assert (again.runs, again.poison) == (3, 0xFF)
+    assert again.before[0].values.tolist() == [5.0]
