@@ -100,7 +100,7 @@ def test_the_model_and_both_bounds_hold_for_every_declaration(seed):
         limits = bounds.declared_bound(sums, spec, block), bounds.order_free_bound(sums, spec)
         for i, j in np.ndindex(2, 2):
             want = scalar(spec, fmt, a, b, c, powers, i, j)
-if np.isfinite(want):
+            if np.isfinite(want):
                 assert found[i, j] == want, spec
             else:
                 assert not np.isfinite(found[i, j]), spec
