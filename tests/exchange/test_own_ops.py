@@ -326,3 +326,32 @@ def test_cast_to_the_same_format_keeps_codes(format):
     codes = codes.astype(np.int8).astype(format.dtype) if format is f.INT4 else codes
     codes = codes if format is f.INT4 else codes.view(format.dtype)
     same_bits("Cast", [codes], to=format.name, formats={0: format})
+
+
+def test_scales_of_blocks_may_undo_each_other():
+    """2**127 on one side and 2**-127 on the other: the products are in range, not the factors."""
+    a = np.full((2, 32), 0x7E, np.uint8).view(f.E4M3.dtype)  # 448
+    far = [np.full((2, 1), code, np.uint8).view(f.E8M0.dtype) for code in (0xFE, 0x00)]
+    operands = [a, np.ascontiguousarray(a.T), far[0], np.ascontiguousarray(far[1].T)]
+    formats = {0: f.E4M3, 1: f.E4M3, 2: f.E8M0, 3: f.E8M0}
+    same_bits("ScaledMatMul", operands, formats=formats, block_size=32)
+
+
+@pytest.mark.parametrize("activation", ["Affine", "ScaledTanh", "LeakyRelu", "HardSigmoid", "Elu"])
+def test_recurrent_activations_take_our_defaults(activation):
+    x, w, r = (rng(i).standard_normal(s).astype(np.float32) for i, s in enumerate(RNN_SHAPES))
+    given = {"hidden_size": 4, "activations": (activation,), "outputs": 2}
+    graph, feeds = one_node("RNN", [x, w, r], **given)
+    for value, found in zip(graph.outputs, run(graph, feeds), strict=True):
+        np.testing.assert_allclose(found, evaluate(graph, feeds)[value.name], rtol=1e-5, atol=1e-6)
+
+
+RNN_SHAPES = ((3, 2, 5), (1, 4, 5), (1, 4, 4))
+
+
+def test_group_normalization_of_float64_is_computed_in_float64():
+    x = rng().standard_normal((2, 4, 9))
+    scale, shift = np.array([1.0, 2, 3, 4]), np.array([0.5, 0, -1, 2])
+    graph, feeds = one_node("GroupNormalization", [x, scale, shift], num_groups=2, epsilon=2.0**-17)
+    (found,), (wanted,) = run(graph, feeds), evaluate(graph, feeds).values()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-14)
