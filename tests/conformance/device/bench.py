@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from accelsdk.errors import AccelError
 from accelsdk.runtime.client import Client
-from accelsdk_conformance.case import Profile
+from accelsdk_conformance.case import Level, Profile
 from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.scenarios.run import run_scenario
@@ -13,7 +13,11 @@ from accelsdk_conformance.scenarios.run import run_scenario
 #: Seconds that one wait of a scenario, and a whole case, may take.
 PATIENCE, LIMIT = 1.5, 5.0
 
-CASES = {case.id: case for case in bundled() if case.profile is Profile.DEVICE}
+CASES = {
+    case.id: case
+    for case in bundled()
+    if case.profile is Profile.DEVICE and Level.STANDARD.holds(case.level)
+}
 
 
 class Subject:
