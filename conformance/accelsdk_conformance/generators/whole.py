@@ -214,9 +214,9 @@ def _power(x: int, y: int) -> int:
 
 def logic(case: Case, context: Context) -> Problem:
     """Truth tables, on rows that are longer than any vector."""
-    bits = np.array([0, 1], np.uint8)
-    x = Tensor(BOOL, np.tile(np.repeat(bits, 2), 17))
-    y = Tensor(BOOL, np.tile(bits, 34))
+    bits = data.rng(case, context).integers(0, 2, (2, 67)).astype(np.uint8)
+    bits[:, :4] = [[0, 0, 1, 1], [0, 1, 0, 1]]
+    x, y = Tensor(BOOL, bits[0]), Tensor(BOOL, bits[1])
     a, b = x.codes != 0, y.codes != 0
     value = {"And": a & b, "Or": a | b, "Xor": a ^ b, "Not": ~a}[case.op]
     operands = (x,) if case.op == "Not" else (x, y)

@@ -121,8 +121,8 @@ class Carried:
         found = Carried(a @ b, (error + gamma * size) * _ROOM, self.fmt)
         return found.rounded(1.0) if self.fmt.precision < _LEAST else found
 
-    def bounded(self, value: F64, slope: float, ulp: float, floor: float = 0.0) -> Carried:
-        """Returns a function of this value whose slope never exceeds ``slope``."""
+    def bounded(self, value: F64, slope: float | F64, ulp: float, floor: float = 0.0) -> Carried:
+        """Returns a function of this value whose slope near it never exceeds ``slope``."""
         found = Carried(value, slope * self.error, self.fmt).rounded(ulp)
         extra = floor * 2.0 ** (1 - self.fmt.precision)
         return Carried(value, found.error + extra, self.fmt)
@@ -131,11 +131,21 @@ class Carried:
         """Returns the logistic function."""
         small = np.exp(-np.abs(self.value))
         value = np.where(self.value >= 0, 1 / (1 + small), small / (1 + small))
-        return self.bounded(value, 0.25, 6.0, 2.0)
+        near = 1 / (1 + np.exp(self._nearest()))
+        # exp(-x), a sum and a quotient, with the limits of 16-bit functions or of others
+        ulp, floor = (4.0, 0.0) if self.fmt.precision < _LEAST else (6.0, 2.0)
+        return self.bounded(value, near * (1 - near), ulp, floor)
 
     def tanh(self) -> Carried:
         """Returns the hyperbolic tangent."""
-        return self.bounded(np.tanh(self.value), 1.0, 5.0, 0.5)
+        ulp = 2.0 if self.fmt.precision < _LEAST else 5.0
+        slope = 1 - np.tanh(self._nearest()) ** 2
+        return self.bounded(np.tanh(self.value), slope, ulp, 0.5)
+
+    def _nearest(self) -> F64:
+        """The least magnitude that a device may have: where sigmoid and tanh are steepest."""
+        found: F64 = np.maximum(np.abs(self.value) - self.error, 0.0)
+        return found
 
     def where(self, mask: Mask, value: float) -> Carried:
         """Returns the same with an exact ``value`` wherever ``mask`` holds."""
