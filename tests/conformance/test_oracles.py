@@ -160,6 +160,12 @@ SPECS = {
     "sequential": AccumulatorSpec(width=1, order="contiguous", tree="sequential"),
     "exact_all": AccumulatorSpec(width=0, order="contiguous", tree="sequential"),
     "pairwise": AccumulatorSpec(width=4, order="contiguous", tree="pairwise"),
+    "rounded_pairs": AccumulatorSpec(
+        width=4, order="contiguous", tree="sequential", inside="pairwise", subnormals_in="flush"
+    ),
+    "two_steps": AccumulatorSpec(
+        align_bits=24, stage_bits=31, lanes=2, width=16, order="interleaved", tree="sequential"
+    ),
 }
 
 
@@ -178,6 +184,19 @@ def test_simulation_equals_the_scalar_accumulator(name, k):
     for i, j in np.ndindex(5, 5):
         row, column = a.values[i].tolist(), b.values[:, j].tolist()
         assert found[i, j] == dot(row, column, 0.0, spec, a_fmt=E4M3, b_fmt=E4M3)
+
+
+def test_pairs_may_overflow_both_ways():
+    """Chunks are added as numbers of their own: +Inf from one, -Inf from the next."""
+    spec = SPECS["rounded_pairs"]
+    a = np.array([[2.0**67, 2.0**67, 0, 0, -(2.0**67), -(2.0**67), 0, 0]])
+    found = accumulator.simulate(
+        contract(a, np.full((8, 1), 2.0**60), BFLOAT16, BFLOAT16).factors, spec
+    )
+    want = dot(a[0].tolist(), [2.0**60] * 8, 0.0, spec, a_fmt=BFLOAT16, b_fmt=BFLOAT16)
+    assert found is not None
+    assert np.isnan(found[0, 0])
+    assert np.isnan(want)
 
 
 def _mish(x):

@@ -206,11 +206,11 @@ class _Unit:
         if self.spec.product_overflow == "inf":
             beyond = np.abs(values) / 2.0 >= 2.0**self.spec.emax
             infinite = np.where(beyond, np.copysign(np.inf, values), 0.0).sum(axis=0)
+        if self.spec.inside == "pairwise":  # whose own additions may overflow the other way
+            return np.where(infinite == 0, self.pairwise(values, running), running + infinite)
         lost = ~np.isfinite(running) | ~np.isfinite(infinite)
         rest = np.where(lost, 0.0, running)
-        if self.spec.inside == "pairwise":
-            found = self.pairwise(values, rest)
-        elif self.spec.stage_bits is not None or self.spec.lanes > 1:
+        if self.spec.stage_bits is not None or self.spec.lanes > 1:
             found = self.staged(values, exponents, rest)
         else:
             total, _ = self.aligned([*values, rest], [*exponents, self.exponent(rest)])
