@@ -20,6 +20,7 @@ from accelsdk_conformance.problem import (
     Tier,
     always,
     expect_exact,
+    shrinkable,
 )
 
 Codes = NDArray[Any]
@@ -266,18 +267,24 @@ def move(case: Case, context: Context) -> Problem:
     run = data.ramp(fmt, (sum(sizes),)).codes
     parts = np.split(run, np.cumsum(sizes)[:-1])
     tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, shapes, strict=True)]
-    wanted = reference(*(t.codes for t in tensors), *indices)
-    results = wanted if isinstance(wanted, list) else [wanted]
-    expected = [_moved(Tensor(fmt, np.asarray(result, order="C"))) for result in results]
     index = [from_integers(i, INT32 if case.parameters.get("index") else INT64) for i in indices]
     operands = (tensors[0], *index, *tensors[1:]) if index else tuple(tensors)
-    return Problem(
-        op=case.op,
-        operands=operands,
-        attributes=attributes,
-        outputs=len(results),
-        oracle=always(*expected),
-    )
+    placed = [i for i in range(len(operands)) if not 1 <= i <= len(index)]
+
+    def make(*given: Tensor) -> Problem:
+        wanted = reference(*(given[i].codes for i in placed), *indices)
+        results = wanted if isinstance(wanted, list) else [wanted]
+        expected = [_moved(Tensor(fmt, np.asarray(result, order="C"))) for result in results]
+        return Problem(
+            op=case.op,
+            operands=given,
+            attributes=attributes,
+            outputs=len(results),
+            oracle=always(*expected),
+        )
+
+    # Extents stand in the attributes: values alone can become simpler.
+    return shrinkable(make, operands, axes=(), fixed=range(1, 1 + len(index)))
 
 
 def _moved(tensor: Tensor) -> Expected:

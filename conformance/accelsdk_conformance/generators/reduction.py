@@ -69,14 +69,17 @@ def total(case: Case, context: Context) -> Problem:
     kind = str(case.parameters["data"])
     x = _values(fmt, shape, kind, rng)
     attributes: dict[str, Any] = {"axes": axes, "keepdims": int(keep)}
-    out = folded_shape(shape, axes, keep)
-    if not fmt.is_float:
-        flat = fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
-        expected = expect_exact(from_integers(flat, fmt))
-    else:
-        expected = _summed(fold(x.values, axes), fmt, kind)
-    expected = _reshaped(expected, out)
-    return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    def make(x: Tensor) -> Problem:
+        if not fmt.is_float:
+            flat = fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
+            expected = expect_exact(from_integers(flat, fmt))
+        else:
+            expected = _summed(fold(x.values, axes), fmt, kind)
+        expected = _reshaped(expected, folded_shape(x.shape, axes, keep))
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    return shrinkable(make, (x,))
 
 
 def _values(fmt: Format, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> Tensor:
@@ -256,16 +259,20 @@ def arg_extreme(case: Case, context: Context) -> Problem:
         given = np.where(values == 0, np.copysign(0.0, rng.normal(size=values.shape)), values)
         given = np.where((np.abs(values) == 2) & (values < 0), -np.inf, given)
     x = represent(given, fmt) if fmt.is_float else from_integers(values, fmt)
-    signed = values if case.op == "ArgMax" else -values
-    if last:
-        index = values.shape[axis] - 1 - np.flip(signed, axis).argmax(axis)
-    else:
-        index = signed.argmax(axis)
-    if keep:
-        index = np.expand_dims(index, axis)
     attributes: dict[str, Any] = {"axis": axis, "select_last_index": last, "keepdims": keep}
-    expected = expect_exact(from_integers(index, INT64))
-    return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    def make(x: Tensor) -> Problem:
+        signed = x.values if case.op == "ArgMax" else -x.values
+        if last:
+            index = x.shape[axis] - 1 - np.flip(signed, axis).argmax(axis)
+        else:
+            index = signed.argmax(axis)
+        if keep:
+            index = np.expand_dims(index, axis)
+        expected = expect_exact(from_integers(index, INT64))
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    return shrinkable(make, (x,))
 
 
 def running(case: Case, context: Context) -> Problem:
