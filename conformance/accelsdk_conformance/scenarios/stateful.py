@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
+from accelsdk.errors import AccelError
 from accelsdk_conformance.problem import NotApplicable
 from accelsdk_conformance.scenarios.lab import Broken, Lab
 
 _PROGRAM = 40  # steps that a failure tells at most
+_SHRINKING = 6.0  # seconds for which a failure is shrunk
+
+
+class _Enough(BaseException):
+    """Ends the search for a shorter program."""
 
 
 def programs(lab: Lab) -> None:
@@ -33,16 +42,29 @@ def programs(lab: Lab) -> None:
         lab.graph([HALF, HALF], lambda make, *x: make.op("Concat", *x, axis=0))
     )
     loaded = [(lab.client.load(turn, d), lab.client.load(join, d)) for d in devices]
-    told: list[str] = []
+    found: list[tuple[Exception, list[str]]] = []
+    until = [float("inf")]
 
     class Bound(Machine):
-        """The machine on this lab."""
+        """The machine on this lab; keeps the shortest program that fails."""
+
+        def __init__(self) -> None:
+            if time.monotonic() > until[0]:
+                raise _Enough
+            super().__init__()
 
         def teardown(self) -> None:
+            error = sys.exc_info()[1]  # what a rule has raised, if one has
             try:
                 super().teardown()
+            except Exception as own:
+                error = error or own
+                raise
             finally:
-                told[:] = self.steps
+                if isinstance(error, Exception):
+                    until[0] = min(until[0], time.monotonic() + _SHRINKING)
+                    if not found or len(self.steps) <= len(found[-1][1]):
+                        found.append((error, self.steps))
 
     Bound.lab, Bound.programs = lab, loaded
     try:
@@ -60,12 +82,11 @@ def programs(lab: Lab) -> None:
                 suppress_health_check=tuple(HealthCheck),
             ),
         )
-    except Broken as error:
-        raise Broken(f"{error}; the program: {'; '.join(told[-_PROGRAM:])}") from error
-    except Flaky as error:
-        raise Broken(
-            f"a program behaves now so, now otherwise: {'; '.join(told[-_PROGRAM:])}"
-        ) from error
+    except (Broken, AccelError, Flaky, _Enough) as error:
+        if not found:
+            raise
+        wrong, steps = found[-1]
+        raise Broken(f"{wrong}; the program: {'; '.join(steps[-_PROGRAM:])}") from error
     finally:
         for pair in loaded:
             for program in pair:
