@@ -142,15 +142,18 @@ class ClientSubject:
             arena = self._memory(size)
             views = [arena.view(place.offset, place.type) for place in places]
             count = len(tensors)
+            # One tensor given for several operands is one buffer for all of them.
+            known = {id(tensor): i for i, tensor in reversed([*enumerate(tensors)])}
+            inputs = [views[known[id(tensor)]] for tensor in tensors]
             try:
                 if problem.before is not None:
                     earlier = _given(problem.before, problem)
                     arena.copy_from_host(_image(earlier, places, size, poison))
-                    loaded.execute(views[:count], views[count:], _BLOCKING)
+                    loaded.execute(inputs, views[count:], _BLOCKING)
                 image = _image(tensors, places, size, poison)
                 arena.copy_from_host(image)
                 for _ in range(problem.runs):
-                    loaded.execute(views[:count], views[count:], _BLOCKING)
+                    loaded.execute(inputs, views[count:], _BLOCKING)
                 after = bytearray(size)
                 arena.copy_to_host(after)
                 results = [

@@ -92,6 +92,9 @@ def paired(
         shape: ``grid`` is each with each; ``same`` has equal shapes and many near equals, in a
             number that leaves a rest in any vector; the others are ways to broadcast.
     """
+    if shape == "alias":  # one buffer, given twice
+        one = Tensor(fmt, generator.permutation(codes))
+        return one, one
     if shape != "grid":
         codes = generator.permutation(codes)
     match shape:

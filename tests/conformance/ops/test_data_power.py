@@ -115,7 +115,8 @@ def sampled():
     """Returns some cases of each op and generator, spread over their order."""
     groups = defaultdict(list)
     for case in cases():
-        groups[case.op, case.generator].append(case)
+        if case.parameters.get("shape") != "alias":  # x - x is 0, and x == x everywhere
+            groups[case.op, case.generator].append(case)
     return {
         f"{op}-{name}": group[:: max(1, len(group) // _SAMPLED)]
         for (op, name), group in groups.items()
