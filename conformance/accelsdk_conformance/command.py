@@ -189,6 +189,11 @@ def command(
         shard=Shard.parse(shard) if shard else None,
     )
     if time:
+        if resume or journal or replay or waivers:
+            raise InvalidArgument(
+                "--time does not go with --resume, --journal, --replay or --waivers",
+                remedy="a run in fleet mode begins anew, and waives nothing",
+            )
         return _soak(replace(settings, retests=retest), selection, files, seconds(time), report)
     cases = [_replayed(replay, files)] if replay else None
     total = 1 if cases else len(selection.choose(collect(files)))

@@ -171,3 +171,10 @@ def test_two_cards_of_a_model_agree_and_a_defect_is_told(tmp_path, capsys):
     replay = next(line for line in out.splitlines() if "replay: " in line).split()[2:]
     assert "#" not in " ".join(replay)
     assert main(replay) == 1
+
+
+def test_fleet_mode_begins_anew_and_waives_nothing(tmp_path, capsys):
+    base = ["conformance", "--plugin", "sim_card", "--time", "1s", "--report", str(tmp_path)]
+    for more in (["--resume"], ["--replay", "x"], ["--waivers", "x"], ["--journal", "x"]):
+        assert main([*base, *more]) == 3
+        assert "begins anew" in capsys.readouterr().err
