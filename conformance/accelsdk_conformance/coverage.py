@@ -55,7 +55,8 @@ class Coverage:
 def coverage(cases: Sequence[Case], level: Level = Level.STANDARD) -> list[Coverage]:
     """Returns what the cases exercise: every op of the table, then the device profile.
 
-    Generates one problem for each op, row of formats and generator.
+    Generates one problem for each op and row of formats; of each text among
+    its parameters, where the op has formats beside those of its operands.
 
     Args:
         cases: All there are.
@@ -72,9 +73,12 @@ def coverage(cases: Sequence[Case], level: Level = Level.STANDARD) -> list[Cover
 
 
 def _of_op(row: OpDef, cases: Sequence[Case], level: Level) -> Coverage:
+    # Where the formats of the operands say everything, one case of each row of formats will do.
+    plain = not _named(row)
     groups: dict[tuple[object, ...], list[Case]] = defaultdict(list)
     for case in cases:
-        groups[case.formats, case.generator].append(case)
+        words = () if plain else tuple(filter(_is_text, case.parameters.values()))
+        groups[case.formats, words].append(case)
     uses = [(_use(row, group), group) for group in groups.values()]
     known = [(use, group) for use, group in uses if use is not None]
     axes = _axes(row, [use for use, _ in known])
@@ -85,6 +89,10 @@ def _of_op(row: OpDef, cases: Sequence[Case], level: Level) -> Coverage:
         counts.setdefault(signature, 0)
     ordered = dict(sorted(counts.items(), key=lambda item: [_RANK[name] for name in item[0]]))
     return Coverage(row.name, str(row.family), _levels(cases), ordered)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _levels(cases: Iterable[Case]) -> dict[Level, int]:
@@ -155,8 +163,8 @@ class _Use:
 
 
 def _use(row: OpDef, cases: Sequence[Case]) -> _Use | None:
-    """Returns how the first case of a group that an unclaimed backend is given uses the op."""
-    for case in cases:
+    """Returns how one case of a group uses the op: the last, for the first are the large ones."""
+    for case in reversed(cases):
         try:
             problem = generator(case.generator)(case, Context(NumericsDatasheet()))
         except (NotApplicable, BelowProfile):
@@ -179,12 +187,20 @@ def _axes(row: OpDef, uses: Sequence[_Use]) -> tuple[Axis, ...]:
     They are the data (the first operand, unless that is a condition), both factors of a product
     whose formats are free of each other, and the attributes that name a format.
     """
-    named = tuple(a.name for a in row.attributes if a.kind is AttributeKind.FORMAT)
+    named = _named(row)
     if row.family is Family.CONTRACTION and any(map(_independent, uses)):
         return (0, 1, *named)
     conditional = len(row.operands) > 1 and all(use.format(0) == BOOL for use in uses)
-    taken = [fmt for fmt in FORMATS if any(use.takes({0: fmt}) for use in uses)]
-    return (1 if conditional and taken == [BOOL] else 0, *named)
+    if conditional and not any(
+        use.takes({0: fmt}) for fmt in FORMATS if fmt != BOOL for use in uses
+    ):
+        return (1, *named)
+    return (0, *named)
+
+
+def _named(row: OpDef) -> tuple[str, ...]:
+    """Returns the attributes that name a format."""
+    return tuple(a.name for a in row.attributes if a.kind is AttributeKind.FORMAT)
 
 
 def _independent(use: _Use) -> bool:
