@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -13,7 +14,7 @@ from accelsdk.backend.files import written
 from accelsdk_conformance.case import Level
 from accelsdk_sim_card.defects import catalogue
 from tests.conformance.kill import page
-from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases
+from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases, varied
 
 _PAGE = Path(__file__).parents[3] / "docs" / "kill-matrix.md"
 
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--full", action="store_true", help="every case, not the first kill alone")
     parser.add_argument("--level", default="standard", choices=[*Level], type=Level)
     parser.add_argument("--defect", action="append", help="name of a defect; default all")
+    parser.add_argument("--time", default=math.inf, type=float, help="seconds that --full may take")
     parser.add_argument("--jobs", default=2, type=int)
     parser.add_argument("--json", type=Path, help="writes all rows as data")
     parser.add_argument("--page", action="store_true", help="brings docs/kill-matrix.md up to date")
@@ -31,8 +33,10 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     names = given.defect or [*catalogue.BY_NAME]
     started = time.perf_counter()
-    run = _full if given.full else _first
-    rows = run(names, given.level, given.jobs)
+    if given.full:
+        rows = _full(names, given.level, given.jobs, given.time)
+    else:
+        rows = _first(names, given.level, given.jobs)
     seconds = time.perf_counter() - started
     survivors = [row.defect for row in rows if not row.killers]
     text = (
@@ -65,19 +69,21 @@ def _one(level: Level, name: str) -> Row:
     return first(name, op_cases(level), _bench())
 
 
-def _full(names: list[str], level: Level, jobs: int) -> list[Row]:
+def _full(names: list[str], level: Level, jobs: int, budget: float) -> list[Row]:
     """Each process has a share of the cases, of every op alike, and all defects."""
     with multiprocessing.Pool(jobs) as pool:
-        parts = pool.map(partial(_share, names, level, jobs), range(jobs), chunksize=1)
+        parts = pool.map(partial(_share, names, level, jobs, budget), range(jobs), chunksize=1)
     for _, alarms in parts:
         sys.stdout.writelines(f"the sound card fails {name}\n" for name in alarms)
     rows = [rows for rows, _ in parts]
     return [_joined(list(same)) for same in zip(*rows, strict=True)]
 
 
-def _share(names: list[str], level: Level, jobs: int, index: int) -> tuple[list[Row], list[str]]:
-    bench = Bench()
-    return full(names, op_cases(level)[index::jobs], bench), bench.alarms
+def _share(
+    names: list[str], level: Level, jobs: int, budget: float, index: int
+) -> tuple[list[Row], list[str]]:
+    bench, cases = Bench(), varied(op_cases(level))
+    return full(names, cases[index::jobs], bench, budget), bench.alarms
 
 
 def _joined(parts: list[Row]) -> Row:

@@ -1,11 +1,8 @@
 """The table of docs/kill-matrix.md."""
 
-import re
-
 from accelsdk.errors import NotFound
 from tests.conformance.kill.matrix import Row
 
-_BLOCK = re.compile(r"(<!-- table: kills -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = """\
 | defect | breaks | killed by | changed | first killer | level |
 | - | - | - | - | - | - |
@@ -33,12 +30,23 @@ def _level(row: Row) -> str:
 
 
 def refresh(text: str, rows: list[Row]) -> str:
-    """Returns the page with its table replaced.
+    """Returns the page with its table of defects replaced."""
+    return replaced(text, "kills", table(rows))
+
+
+def replaced(text: str, name: str, made: str) -> str:
+    """Returns a page with one of its tables replaced.
 
     Raises:
         NotFound: The page has no place for it.
     """
-    found = _BLOCK.search(text)
-    if found is None:
-        raise NotFound("no table of kills", remedy="keep <!-- table: kills --> and <!-- end -->")
-    return text[: found.start()] + found[1] + table(rows) + found[2] + text[found.end() :]
+    head, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+    before, found, rest = text.partition(head)
+    if not found or end not in rest:
+        raise NotFound(f"no table {name!r}", remedy=f"keep {head.strip()} and {end} in the page")
+    return before + head + made + end + rest.partition(end)[2]
+
+
+def names(wrong: list[str]) -> str:
+    """Returns mutants of the checker as a list."""
+    return "".join(f"- {name}\n" for name in wrong)
