@@ -14,7 +14,6 @@ from scan import cases
 from stand_ins import Perfect
 
 from accelsdk.backend.datasheet import NumericsDatasheet
-from accelsdk.errors import AccelError
 from accelsdk_conformance.examine import verdict
 from accelsdk_conformance.oracles.tensor import Tensor, unpack
 from accelsdk_conformance.problem import BelowProfile, Context, NotApplicable
@@ -62,13 +61,16 @@ def unwritten(problem, out):
 
 
 def exchanged(problem, out):
-    if problem.remake is None or len(problem.operands) != 2:
+    formats = {operand.format for operand in problem.operands if operand is not None}
+    if problem.remake is None or len(problem.operands) != 2 or len(formats) != 1:
         return out.codes
     try:
         other = problem.remake.make((problem.operands[1], problem.operands[0]))
-        return Perfect().run(other, 0)[0].codes.reshape(out.shape)
-    except (AccelError, ValueError, IndexError):
-        return out.codes  # these operands cannot change places
+    except Exception:  # these operands cannot change places: a maker may say so in any way
+        return out.codes
+    found = Perfect().run(other, 0)[0]
+    same = found.format == out.format and found.codes.size == out.codes.size
+    return found.codes.reshape(out.shape) if same else out.codes
 
 
 CORRUPTIONS = (zeros, echo, shifted, backwards, transposed, constant, unwritten, exchanged)
