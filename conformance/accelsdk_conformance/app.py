@@ -9,6 +9,7 @@ from accelsdk_conformance.commands.compare import compare_reports
 from accelsdk_conformance.commands.list import list_cases
 from accelsdk_conformance.commands.package import merge_reports, package_report, verify_package
 from accelsdk_conformance.commands.render import render_report
+from accelsdk_conformance.commands.self_test import self_test_checker
 
 app = typer.Typer(invoke_without_command=True, callback=command)
 app.command("list")(list_cases)
@@ -17,3 +18,4 @@ app.command("merge")(merge_reports)
 app.command("package")(package_report)
 app.command("render")(render_report)
 app.command("verify")(verify_package)
+app.command("self-test")(self_test_checker)

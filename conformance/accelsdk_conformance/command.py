@@ -80,7 +80,7 @@ def command(
     replay: Annotated[
         str,
         typer.Option(
-            help="Run one case: its id, or or a folder of REPORT/replay.",
+            help="Run one case: its id, a case file, or a folder of REPORT/replay.",
             rich_help_panel=_CHOOSING,
         ),
     ] = "",
