@@ -254,11 +254,21 @@ def describe(problem: Problem) -> str:
 
 def _listed(operand: Tensor) -> str:
     flat = operand.codes.reshape(-1)
-    values = operand.values.reshape(-1) if operand.format.bits < 64 else flat
     if flat.size <= _SHOWN:
-        return "{" + ", ".join(f"{value:g}" for value in values.tolist()) + "}"
+        return "{" + ", ".join(_numbers(operand.format, flat)) + "}"
     live = np.flatnonzero(flat != 0)
     if live.size <= _SHOWN:
-        listed = ", ".join(f"[{i}]={values[i]:g}" for i in live.tolist())
+        numbers = _numbers(operand.format, flat[live])
+        listed = ", ".join(f"[{i}]={x}" for i, x in zip(live.tolist(), numbers, strict=True))
         return "{" + (f"{listed}, else 0" if listed else "all 0") + "}"
     return f"{{{live.size} of {flat.size} elements not 0}}"
+
+
+def _numbers(fmt: Format, codes: Codes) -> list[str]:
+    """Returns values for people; integers in full, for float64 does not hold the wide ones."""
+    tensor = Tensor(fmt, codes)
+    if fmt.kind is Kind.UINT:
+        return [str(code) for code in codes.tolist()]
+    if fmt.kind is Kind.INT:
+        return [str(value) for value in tensor.integers.tolist()]
+    return [f"{value:g}" for value in tensor.values.tolist()]

@@ -64,9 +64,14 @@ def pool(fmt: Format, rng: np.random.Generator) -> Whole:
     if fmt.bits <= 8:
         return data.all_codes(fmt).codes
     low, high = lowest(fmt), highest(fmt)
-    ends = constants([low, high, 0, 1, low + 1, high - 1, -1, 2, -2, 3, -3, 10, -7], fmt).codes
+    ends = [low, high, 0, 1, low + 1, high - 1, -1, 2, -2, 3, -3, 10, -7]
+    # Equal upper halves, lower halves of either sign: for arithmetic in two words.
+    word, sign = 1 << (fmt.bits // 2), 1 << (fmt.bits // 2 - 1)
+    ends += [sign, sign - 1, word, word + sign, word - 1, -sign, -word, -word - sign, 1 - word]
     every = data.integers_of(fmt, rng).codes
-    return np.concatenate([ends, every[np.linspace(0, len(every) - 1, _POOL).astype(np.int64)]])
+    return np.concatenate(
+        [constants(ends, fmt).codes, every[np.linspace(0, len(every) - 1, _POOL).astype(np.int64)]]
+    )
 
 
 def binary(case: Case, context: Context) -> Problem:
