@@ -24,6 +24,7 @@ def programs(lab: Lab) -> None:
     """
     try:
         from accelsdk_conformance.scenarios.machine import HALF, WHOLE, Machine
+        from accelsdk_conformance.scenarios.seeded import BACKEND
     except ModuleNotFoundError as error:
         raise NotApplicable(
             f"{error.name} is not installed (pip install 'accelsdk[conformance]')"
@@ -71,6 +72,7 @@ def programs(lab: Lab) -> None:
         run_state_machine_as_test(
             seed(lab.seed)(Bound),
             settings=settings(
+                backend=BACKEND,
                 max_examples=int(lab.parameters["examples"]),
                 stateful_step_count=int(lab.parameters["steps"]),
                 deadline=None,

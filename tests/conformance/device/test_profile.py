@@ -1,8 +1,11 @@
 """The device profile as a whole: what shrinks, what repeats, what it must not say."""
 
+import importlib
 import re
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from accelsdk.errors import NotFound, Unimplemented
@@ -10,6 +13,7 @@ from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.result import Status
 from accelsdk_conformance.scenarios import lab as lab_module
 from accelsdk_conformance.scenarios.run import run_scenario, scenario
+from accelsdk_conformance.scenarios.seeded import BACKEND
 from tests.conformance.device.bench import CASES, Subject, every_result, judge
 from tests.conformance.device.card import Card, CardBackend
 from tests.conformance.device.faulty import load_all
@@ -45,6 +49,32 @@ def test_random_programs_kill_by_themselves_and_tell_the_program(name):
             re.match(r"b\d+ = |write|fill|copy|read|delete|gate|signal|fail|cancel", step)
             for step in steps
         )
+
+
+def test_choices_follow_from_the_seed_alone(tmp_path, monkeypatch):
+    def chosen():
+        found = []
+
+        @hypothesis.seed(5)
+        @hypothesis.settings(
+            backend=BACKEND,
+            database=None,
+            max_examples=60,
+            phases=[hypothesis.Phase.generate],
+        )
+        @hypothesis.given(st.lists(st.integers(0, 999_983), min_size=5))
+        def draw(numbers):
+            found.extend(numbers)
+
+        draw()
+        return found
+
+    before = chosen()
+    (tmp_path / "numbers_of_mine.py").write_text(f"NUMBERS = {list(range(900_000, 900_400))}")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("numbers_of_mine")
+    assert len(set(before)) > 100
+    assert chosen() == before
 
 
 def test_threads_end_with_the_same_digest_on_every_card():
