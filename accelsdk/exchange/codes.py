@@ -208,4 +208,6 @@ def product(em: Emitter, codes: str, scale: str, to: Format) -> str:
     held = em.node("Equal", em.cast(single, TensorProto.DOUBLE), exact)
     # Zeros keep their sign that way. A NaN is not equal to itself, and stays one either way.
     held = em.node("Or", held, em.node("Equal", fixed, em.constant(np.float64(0))))
-    return em.cast(em.node("Where", held, single, rounded), onnx_type(to))
+    # Where of onnxruntime keeps the sign of zeros of its last operand alone.
+    chosen = em.node("Where", em.node("Not", held), rounded, single)
+    return em.cast(chosen, onnx_type(to))

@@ -298,7 +298,9 @@ class Machine(RuleBasedStateMachine):
                 data = b"".join(data[i::8] for i in range(8))
             store.data[:] = data
 
-        work = Work("program", ranges, ((store, 0, 64),), effect=effect)
+        # What is donated may be written: whoever still reads it must be waited for.
+        written = [(store, 0, 64), *(ranges if donate else ())]
+        work = Work("program", ranges, written, effect=effect)
         lane = self.lane(device, s)
         wait = self.waits(work, lane, w)
         token = CancelToken() if w % 3 == 0 else None
