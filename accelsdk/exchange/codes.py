@@ -208,6 +208,12 @@ def product(em: Emitter, codes: str, scale: str, to: Format) -> str:
     held = em.node("Equal", em.cast(single, TensorProto.DOUBLE), exact)
     # Zeros keep their sign that way. A NaN is not equal to itself, and stays one either way.
     held = em.node("Or", held, em.node("Equal", fixed, em.constant(np.float64(0))))
-    # Where of onnxruntime keeps the sign of zeros of its last operand alone.
-    chosen = em.node("Where", em.node("Not", held), rounded, single)
-    return em.cast(chosen, onnx_type(to))
+    return em.cast(_selected(em, held, single, rounded), onnx_type(to))
+
+
+def _selected(em: Emitter, condition: str, first: str, second: str) -> str:
+    """Emits a selection that moves: Where of onnxruntime does not keep the sign of every zero."""
+    last = em.constant(np.array([-1], np.int64))
+    both = em.node("Concat", *(em.node("Unsqueeze", x, last) for x in (second, first)), axis=-1)
+    which = em.node("Unsqueeze", em.cast(condition, TensorProto.INT64), last)
+    return em.node("Squeeze", em.node("GatherElements", both, which, axis=-1), last)
