@@ -78,6 +78,9 @@ def where(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     shapes = _SELECTED[str(case.parameters.get("shape", "mixed"))]
     pool = data.samples(fmt, rng).codes
+    if fmt.is_float:  # every other one is an edge, or none would be met
+        edges = represent(data.specials(fmt), fmt).codes
+        pool = np.concatenate([pool, np.resize(edges, len(pool))])
     chosen = rng.integers(0, 2, shapes[0]).astype(np.uint8)
     x, y = (Tensor(fmt, pool[rng.integers(0, len(pool), shape)]) for shape in shapes[1:])
     value = Tensor(fmt, np.where(chosen != 0, x.codes, y.codes).astype(code_dtype(fmt)))
