@@ -103,7 +103,7 @@ def _floats(node: Node, values: Arrays, *indices: int) -> np.ndarray:
 
 
 _REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceL1", "ReduceSumSquare")
-_ORDERS = ("ReduceMax", "ReduceMin", "TopK", "ArgMax", "ArgMin", "MaxPool")
+_ORDERS = ("ReduceMax", "ReduceMin", "TopK", "ArgMax", "ArgMin", "MaxPool", "Unique")
 
 _GAPS: Mapping[str, Callable[[Node, Arrays], bool]] = {
     "Cast of floats beyond the integers": _leaves_integers,
