@@ -18,7 +18,7 @@ from accelsdk_sim_card.engines import blocks, convert, requantize
 from accelsdk_sim_card.engines.blocks import BlockUnit
 from accelsdk_sim_card.engines.convert import AffineUnit, CastUnit
 from accelsdk_sim_card.engines.requantize import RequantUnit
-from accelsdk_sim_card.variants.variant import Variant, declaring
+from accelsdk_sim_card.variants.variant import Declare, Variant
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -68,7 +68,9 @@ def _through_bfloat16(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return _cast(CastUnit(via=by_name("bfloat16")), *_FP8)(node, arithmetic)
 
 
-def _casts(spec: CastSpec, *targets: Format, sources: tuple[str, ...] = ("*",)) -> object:
+def _casts(spec: CastSpec, *targets: Format, sources: tuple[str, ...] = ("*",)) -> Declare:
+    """Returns the maker of a datasheet with a claim for casts from sources to targets."""
+
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
         own = {(source, target.name): spec for source in sources for target in targets}
         return replace(sheet, casts={**sheet.casts, **own})
@@ -109,12 +111,10 @@ def _wide_requantize(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return wide
 
 
-def _mx(source: str = "*", **changed: object) -> object:
-    """Returns the datasheet with other claims for every MX element, of one source or of all."""
+def _mx(spec: MxSpec, source: str = "*") -> Declare:
+    """Returns the maker of a datasheet with a claim for every MX element, of a source or of all."""
 
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
-        base = MxSpec(scale_rule="floor", tail="short")
-        spec = replace(base, **changed)  # type: ignore[arg-type] # fields by name
         own = {(source, fmt.name): spec for fmt in MX_ELEMENTS}
         return replace(sheet, mx={**sheet.mx, **own})
 
@@ -167,56 +167,57 @@ def _free_elements(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return quantize
 
 
-def _row(name: str, summary: str, legal: str, touches: str, **made: object) -> Variant:
-    return Variant(name=name, summary=summary, legal=legal, touches=touches, **made)  # type: ignore[arg-type] # by name
+def _quantizer(name: str, summary: str, legal: str, rule: AffineRule, claim: QuantSpec) -> Variant:
+    """Returns the variant that quantises by a rule, and claims it."""
+    return Variant(
+        f"quantize_{name}",
+        summary,
+        legal,
+        "Quantize",
+        bind=_quantize(rule),
+        refuses=_beyond_integers,
+        declare=lambda sheet: replace(sheet, quantize=claim),
+    )
 
 
 VARIANTS: tuple[Variant, ...] = (
-    _row(
-        "quantize_reciprocal",
+    _quantizer(
+        "reciprocal",
         "x * (1 / scale)",
         "FBGEMM, declared",
-        "Quantize",
-        bind=_quantize(AffineRule(reciprocal=True)),
-        refuses=_beyond_integers,
-        declare=declaring(quantize=QuantSpec(scaling="reciprocal")),
+        AffineRule(reciprocal=True),
+        QuantSpec(scaling="reciprocal"),
     ),
-    _row(
-        "quantize_zero_point_first",
+    _quantizer(
+        "zero_point_first",
         "the zero point is added before rounding",
         "Glow, declared",
-        "Quantize",
-        bind=_quantize(AffineRule(zero_point=ZeroPoint.BEFORE)),
-        refuses=_beyond_integers,
-        declare=declaring(quantize=QuantSpec(zero_point="before")),
+        AffineRule(zero_point=ZeroPoint.BEFORE),
+        QuantSpec(zero_point="before"),
     ),
-    _row(
-        "quantize_fused",
+    _quantizer(
+        "fused",
         "one multiply-add with the reciprocal, then rounding",
         "torch on CPU, declared",
-        "Quantize",
-        bind=_quantize(AffineRule(reciprocal=True, zero_point=ZeroPoint.FMA)),
-        refuses=_beyond_integers,
-        declare=declaring(quantize=QuantSpec(scaling="reciprocal", zero_point="fma")),
+        AffineRule(reciprocal=True, zero_point=ZeroPoint.FMA),
+        QuantSpec(scaling="reciprocal", zero_point="fma"),
     ),
-    _row(
-        "quantize_ties_away",
+    _quantizer(
+        "ties_away",
         "ties round away from zero",
         "declared",
-        "Quantize",
-        bind=_quantize(AffineRule(rounding=Rounding.NEAREST_AWAY)),
-        refuses=_beyond_integers,
-        declare=declaring(quantize=QuantSpec(rounding="nearest_away")),
+        AffineRule(rounding=Rounding.NEAREST_AWAY),
+        QuantSpec(rounding="nearest_away"),
     ),
-    _row(
+    Variant(
         "requantize_wide",
         "sums are scaled in float64",
         "declared; no neighbour code is wrong within float error of a tie",
         "Requantize",
         bind=_wide_requantize,
-        declare=declaring(requantize=RequantSpec(arithmetic="float64")),
+        declare=lambda sheet: replace(sheet, requantize=RequantSpec(arithmetic="float64")),
     ),
-    _row(
+    Variant(
         "cast_truncates",
         "casts to FP8 truncate",
         "declared",
@@ -224,7 +225,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_cast(CastUnit(rounding=Rounding.TOWARD_ZERO), *_FP8),
         declare=_casts(CastSpec(rounding="toward_zero"), *_FP8),
     ),
-    _row(
+    Variant(
         "cast_ties_away",
         "ties of casts to FP8 round away from zero",
         "declared",
@@ -232,7 +233,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_cast(CastUnit(rounding=Rounding.NEAREST_AWAY), *_FP8),
         declare=_casts(CastSpec(rounding="nearest_away"), *_FP8),
     ),
-    _row(
+    Variant(
         "cast_saturates",
         "finite overflow of casts to FP8 saturates, whether it is asked for or not",
         "ml_dtypes issue 400: both are legal, declared",
@@ -240,7 +241,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_finite_saturates,
         declare=_casts(CastSpec(overflow="saturate"), *_FP8),
     ),
-    _row(
+    Variant(
         "cast_through_bfloat16",
         "casts to FP8 go through bfloat16",
         "declared via",
@@ -248,23 +249,23 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_through_bfloat16,
         declare=_casts(CastSpec(via="bfloat16"), *_FP8, sources=_WIDE),
     ),
-    _row(
+    Variant(
         "mx_symmetric",
         "MXINT8 does not emit -128",
         "declared int8_min",
         "QuantizeBlock",
         bind=_symmetric,
-        declare=_mx(int8_min=-127),
+        declare=_mx(MxSpec(int8_min=-127)),
     ),
-    _row(
+    Variant(
         "mx_flush",
         "subnormal inputs of blocks count as zero",
         "declared flush_fp32_subnormals",
         "QuantizeBlock",
         bind=_flushed,
-        declare=_mx("float32", flush_fp32_subnormals=True),
+        declare=_mx(MxSpec(flush_fp32_subnormals=True), "float32"),
     ),
-    _row(
+    Variant(
         "mx_free_elements",
         "elements of a block whose scale is NaN are zero",
         "OCP MX 5.1: they mean nothing",
@@ -272,12 +273,12 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_free_elements,
     ),
     *(
-        _row(
+        Variant(
             f"mx_claims_{rule}",
             f"the rule of choice is {rule}",
             legal,
             "QuantizeBlock",
-            declare=_mx(scale_rule=rule, inf_rule="nan" if rule == "tosa" else "other"),
+            declare=_mx(MxSpec(scale_rule=rule, inf_rule="nan" if rule == "tosa" else "other")),
         )
         for rule, legal in (
             ("ceil", "FBGEMM, declared"),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from accelsdk.backend.info import Capability, Target
 from accelsdk.graph.graph import Node
 from accelsdk_sim_card.variants.variant import Variant
 
 
-def _with(**changed: Any) -> Callable[[Target], Target]:  # noqa: ANN401 # fields of the target
-    return lambda target: replace(target, **changed)
+def _aligned(size: int) -> Callable[[Target], Target]:
+    return lambda target: replace(target, view_alignment=size, alignment=max(size, 64))
 
 
 def _without(*lost: Capability) -> Callable[[Target], Target]:
@@ -23,74 +22,70 @@ def _lacks(*ops: str) -> Callable[[Node], bool]:
     return lambda node: node.op in ops
 
 
-def _row(name: str, summary: str, legal: str, touches: str = "*", **made: Any) -> Variant:  # noqa: ANN401
-    return Variant(name=name, summary=summary, legal=legal, touches=touches, **made)
-
-
 _OFFERED = "an offer, not a duty"
 _SAMPLE = "MatMul, Add, Reshape, ReduceSum, Cast"
 
 VARIANTS: tuple[Variant, ...] = (
     *(
-        _row(
+        Variant(
             f"view_alignment_{size}",
             f"views begin at multiples of {size} bytes",
             "declared in the target",
             f"device, {_SAMPLE}",
-            target=_with(view_alignment=size, alignment=max(size, 64)),
+            target=_aligned(size),
         )
         for size in (16, 64, 256, 4096)
     ),
-    _row(
+    Variant(
         "no_telemetry",
         "no health, no telemetry, no profiling",
         _OFFERED,
         "device",
         target=_without(Capability.HEALTH, Capability.TELEMETRY, Capability.PROFILING),
     ),
-    _row(
+    Variant(
         "no_cancel",
         "work that was submitted cannot be cancelled",
         _OFFERED,
         "device",
         target=_without(Capability.CANCEL),
     ),
-    _row(
+    Variant(
         "no_peer_copy",
         "copies between cards go through the host",
         _OFFERED,
         "device",
         target=_without(Capability.PEER_COPY),
     ),
-    _row(
+    Variant(
         "no_queues",
         "no queues: the SDK runs every command by itself",
         _OFFERED,
         "device",
         target=_without(Capability.QUEUES, Capability.CANCEL, Capability.PROFILING),
     ),
-    _row(
+    Variant(
         "no_options",
         "no optional capability at all",
         _OFFERED,
         "device, MatMul, NonZero",
         target=lambda target: replace(target, capabilities=frozenset()),
     ),
-    _row(
+    Variant(
         "no_partial_tensors",
         "results have the size that was compiled for",
         _OFFERED,
         "device, NonZero, Compress, Unique",
         target=_without(Capability.PARTIAL_TENSORS),
     ),
-    _row(
+    Variant(
         "no_recurrence",
         "recurrent layers and selection by data are not claimed",
         "an op that is not claimed is not wrong",
         "LSTM, GRU, RNN, NonZero, Unique, Compress, NonMaxSuppression",
         refuses=_lacks("LSTM", "GRU", "RNN", "NonZero", "Unique", "Compress", "NonMaxSuppression"),
     ),
-    _row(
+    Variant(
         "integers_only",
         "float matrix products are not claimed",
         "an op that is not claimed is not wrong",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel
+from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_sim_card.defects.defect import Array, Bind, fmt_of, is_op
-from accelsdk_sim_card.variants.variant import Variant
+from accelsdk_sim_card.variants.variant import Declare, Variant
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -183,11 +184,11 @@ def _quarters(x: Array) -> tuple[Array, Array, Array, Array]:
     return x[:i, :j], x[:i, j:], x[i:, :j], x[i:, j:]
 
 
-def _claiming(**changed: Any) -> Callable[[NumericsDatasheet], NumericsDatasheet]:  # noqa: ANN401
-    """Returns the datasheet with another claim for float32 products."""
+def _claiming(claim: Callable[[AccumulatorSpec], AccumulatorSpec]) -> Declare:
+    """Returns the maker of a datasheet with another claim for float32 products."""
 
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
-        spec = replace(sheet.contractions[_SINGLE], **changed)
+        spec = claim(sheet.contractions[_SINGLE])
         return replace(sheet, contractions={**sheet.contractions, _SINGLE: spec})
 
     return declare
@@ -198,15 +199,15 @@ def _row(
     summary: str,
     legal: str,
     total: Callable[[Array, Array], Array],
-    **claimed: Any,  # noqa: ANN401 # fields of the claim
+    claim: Callable[[AccumulatorSpec], AccumulatorSpec] = lambda spec: spec,
 ) -> Variant:
     return Variant(
-        name=f"order_{name}",
-        summary=summary,
-        legal=legal,
-        touches="MatMul",
+        f"order_{name}",
+        summary,
+        legal,
+        "MatMul",
         bind=_products(total),
-        declare=_claiming(**claimed),
+        declare=_claiming(claim),
     )
 
 
@@ -232,38 +233,41 @@ VARIANTS: tuple[Variant, ...] = (
         "fused multiply-add, from first to last, claimed to the bit",
         "declared bit_exact",
         _fused,
-        guarantee="bit_exact",
-        width=1,
-        order="contiguous",
-        tree="sequential",
-        align_bits=None,
+        lambda spec: replace(
+            spec,
+            guarantee="bit_exact",
+            width=1,
+            order="contiguous",
+            tree="sequential",
+            align_bits=None,
+        ),
     ),
     _row(
         "shuffled",
         "another order in every run",
         "declared: not deterministic",
         _shuffled(),
-        deterministic=False,
+        lambda spec: replace(spec, deterministic=False),
     ),
     _row(
         "bf16x9",
         "nine products of bfloat16 limbs",
         "declared input_precision",
         _split(5),
-        input_precision="bf16x9",
+        lambda spec: replace(spec, input_precision="bf16x9"),
     ),
     _row(
         "bf16x6",
         "six products of bfloat16 limbs",
         "declared input_precision",
         _split(3),
-        input_precision="bf16x6",
+        lambda spec: replace(spec, input_precision="bf16x6"),
     ),
     _row(
         "strassen",
         "one level of Strassen's algorithm",
         "declared algorithm",
         _strassen,
-        algorithm="strassen",
+        lambda spec: replace(spec, algorithm="strassen"),
     ),
 )

@@ -7,7 +7,7 @@ that fails a variant raises a false alarm.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from accelsdk.backend.datasheet import NumericsDatasheet
@@ -19,6 +19,10 @@ from accelsdk_sim_card.engines.presets import Preset
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
+
+
+#: Makes the datasheet of a variant of the sound card's.
+Declare = Callable[[NumericsDatasheet], NumericsDatasheet]
 
 
 def _nothing(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -41,7 +45,7 @@ def _claims_all(node: Node) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One row of the catalogue.
 
@@ -61,13 +65,9 @@ class Variant:
     summary: str
     legal: str
     touches: str
+    _: KW_ONLY
     bind: Bind = _nothing
     preset: Callable[[Preset], Preset] = _same_preset
-    declare: Callable[[NumericsDatasheet], NumericsDatasheet] = _same_sheet
+    declare: Declare = _same_sheet
     target: Callable[[Target], Target] = _same_target
     refuses: Callable[[Node], bool] = _claims_all
-
-
-def declaring(**changed: object) -> Callable[[NumericsDatasheet], NumericsDatasheet]:
-    """Returns the maker of a datasheet with other fields."""
-    return lambda sheet: replace(sheet, **changed)  # type: ignore[arg-type] # fields by name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, axes_of, axis_of, real
 from accelsdk_sim_card.defects.defect import Array, Bind, after, fmt_of, is_op
-from accelsdk_sim_card.variants.variant import Variant
+from accelsdk_sim_card.variants.variant import Declare, Variant
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -63,16 +63,18 @@ def _negative_zero(y: Array) -> Array:
     return np.where(y == 0, y.dtype.type(-0.0), y)
 
 
-def _claim(ulp: float, *ops: str, subnormals: str = "keep") -> Any:  # noqa: ANN401 # a declaration
+def _claim(ulp: float, *ops: str, subnormals: Literal["keep", "flush"] = "keep") -> Declare:
+    """Returns the maker of a datasheet with an error limit for these functions."""
+
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
-        spec = FunctionSpec(ulp=ulp, subnormals=subnormals)  # type: ignore[arg-type] # a literal
+        spec = FunctionSpec(ulp=ulp, subnormals=subnormals)
         own = {(op, "float32"): spec for op in ops}
         return replace(sheet, functions={**sheet.functions, **own})
 
     return declare
 
 
-def _reduce_spec(spec: ReduceSpec) -> Any:  # noqa: ANN401 # a declaration
+def _reduce_spec(spec: ReduceSpec) -> Declare:
     return lambda sheet: replace(
         sheet, reductions={("*", name): spec for name in ("float16", "bfloat16", "float32")}
     )
@@ -182,16 +184,12 @@ def _divide(x: Array, y: Array) -> Array:
     return np.where(np.isfinite(exact) & (np.abs(exact) > 1e-30), rounded, exact)
 
 
-def _row(name: str, summary: str, legal: str, touches: str, **made: Any) -> Variant:  # noqa: ANN401
-    return Variant(name=name, summary=summary, legal=legal, touches=touches, **made)
-
-
 _TRANSCENDENTAL = ("Exp", "Log", "Sin", "Cos", "Tanh", "Erf")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 _SIGNLESS = ("MatMul", "Gemm", "Conv", "ReduceSum")
 
 VARIANTS: tuple[Variant, ...] = (
-    _row(
+    Variant(
         "functions_3_ulp",
         "transcendental functions are one unit beside the nearest",
         "declared: 3 ulp",
@@ -199,14 +197,14 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_off_by_one(*_TRANSCENDENTAL),
         declare=_claim(3.0, *_TRANSCENDENTAL),
     ),
-    _row(
+    Variant(
         "functions_unclaimed",
         "transcendental functions are one unit beside the nearest",
         "within the default limits",
         ", ".join(_TRANSCENDENTAL),
         bind=_off_by_one(*_TRANSCENDENTAL),
     ),
-    _row(
+    Variant(
         "divide_by_reciprocal",
         "x * (1 / y)",
         "declared: 2.5 ulp",
@@ -214,7 +212,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_single(_divide, "Div"),
         declare=_claim(2.5, "Div"),
     ),
-    _row(
+    Variant(
         "arithmetic_flushes",
         "subnormal operands and results count as zero",
         "declared subnormals = flush",
@@ -222,7 +220,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_flush_all(*_ARITHMETIC),
         declare=_claim(0.5, *_ARITHMETIC, subnormals="flush"),
     ),
-    _row(
+    Variant(
         "negative_nan",
         "every NaN has its sign set",
         "IEEE 754 6.2.1: sign and payload of NaN are free",
@@ -232,35 +230,35 @@ VARIANTS: tuple[Variant, ...] = (
             *("Add", "Mul", "Div", "Sqrt", "Log", "MatMul", "ScaledMatMul", "Softmax"),
         ),
     ),
-    _row(
+    Variant(
         "negative_zero_sums",
         "sums that are zero are -0",
         "the sign of an exact zero sum depends on the order",
         ", ".join(_SIGNLESS),
         bind=_after(_negative_zero, *_SIGNLESS),
     ),
-    _row(
+    Variant(
         "sigmoid_by_tanh",
         "sigmoid(x) = tanh(x / 2) / 2 + 1/2",
         "within the default limit",
         "Sigmoid",
         bind=_single(_sigmoid_by_tanh, "Sigmoid"),
     ),
-    _row(
+    Variant(
         "softmax_by_powers_of_two",
         "powers of two, and a product with the reciprocal of the sum",
         "within the error that the decomposition carries",
         "Softmax",
         bind=_softmax_by_powers_of_two,
     ),
-    _row(
+    Variant(
         "reduce_in_order",
         "float32 sums from first to last; means by a reciprocal",
         "the order is unclaimed",
         "ReduceSum, ReduceMean",
         bind=_sums(_in_order),
     ),
-    _row(
+    Variant(
         "reduce_by_halves",
         "float32 sums by halves; means by a reciprocal",
         "declared order = pairwise",
@@ -268,7 +266,7 @@ VARIANTS: tuple[Variant, ...] = (
         bind=_sums(_by_halves),
         declare=_reduce_spec(ReduceSpec(order="pairwise")),
     ),
-    _row(
+    Variant(
         "norm_one_pass",
         "the variance is a difference of means, carried wide",
         "declared variance = one_pass",
