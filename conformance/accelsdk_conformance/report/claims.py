@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 #: A claim as results name it: ``casts[float32, bfloat16].rounding``.
@@ -34,9 +35,10 @@ def judged_claims(
     held: dict[tuple[str, str], int] = defaultdict(int)
     refuted: dict[tuple[str, str], list[str]] = defaultdict(list)
     parts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    entry_named = cache(partial(entry_of, entries=entries))  # few claims, many results
     for result in results:
         if result["claim"] and result["status"] in (_PASSED, *_BROKEN):
-            key = entry_of(result["claim"], entries)
+            key = entry_named(result["claim"])
             if key is None:
                 continue
             if result["status"] == _PASSED:
