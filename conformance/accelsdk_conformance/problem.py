@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -139,11 +139,27 @@ class Always:
         return self.expected
 
 
-#: Parts of operands that can only be left out together: (operand, axis, unit), where part j
-#: is ``[j * unit, (j + 1) * unit)`` of that axis. K of ``a[M, K] @ b[K, N]`` is
-#: ``((0, 1, 1), (1, 0, 1))``; with E8M0 scales of 32, ``((0, 1, 32), (1, 0, 32), (2, 1, 1),
-#: (3, 0, 1))``.
-Axis = tuple[tuple[int, int, int], ...]
+class Along(NamedTuple):
+    """How an operand lies along an axis of which parts can be left out.
+
+    Attributes:
+        operand: Its index.
+        axis: The dimension of it.
+        unit: Elements that one part has.
+        runs: How often the parts follow each other: the gates of a recurrent layer, the groups of
+            a convolution. Each run loses the same parts.
+    """
+
+    operand: int
+    axis: int
+    unit: int = 1
+    runs: int = 1
+
+
+#: What can only be left out together: part j of each. K of ``a[M, K] @ b[K, N]`` is
+#: ``(Along(0, 1), Along(1, 0))``; with E8M0 scales of 32, ``(Along(0, 1, 32), Along(1, 0, 32),
+#: Along(2, 1), Along(3, 0))``.
+Axis = tuple[Along, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,14 +168,15 @@ class Remake:
 
     Attributes:
         make: Makes the problem of operands of any extents that ``axes`` can give, and of any
-            values; it raises where these operands are no problem of this kind.
-        axes: What can be left out.
+            values; it raises where these operands are no problem of this kind. The problem may
+            hold them changed: a length cut, an index brought back into range.
+        axes: What can be left out of such operands.
         fixed: Operands whose values mean something else than numbers (indices, shapes): they
             lose elements with their axes, and are never made simpler.
     """
 
     make: Callable[[tuple[Tensor | None, ...]], Problem]
-    axes: tuple[Axis, ...]
+    axes: Callable[[tuple[Tensor | None, ...]], Iterable[Axis]]
     fixed: frozenset[int] = frozenset()
 
 
@@ -235,7 +252,7 @@ def always(*expected: Expected) -> Oracle:
 def shrinkable(
     make: Callable[..., Problem],
     operands: Sequence[Tensor | None],
-    axes: Iterable[Axis] | None = None,
+    axes: Callable[..., Iterable[Axis]] | None = None,
     fixed: Iterable[int] = (),
 ) -> Problem:
     """Makes a problem that can be made again of smaller or simpler operands.
@@ -243,25 +260,36 @@ def shrinkable(
     Args:
         make: Called with the operands, one argument each; returns the problem.
         operands: The operands to begin with.
-        axes: What can be left out; default: the axes of operands that broadcast together.
+        axes: Called in the same way; returns what can be left out. Default: the axes of operands
+            that broadcast together.
         fixed: Operands whose values must stay.
     """
-    chosen = broadcast_axes(operands) if axes is None else tuple(axes)
-    again = Remake(lambda given: make(*given), chosen, frozenset(fixed))
+    chosen = axes or broadcast_axes
+    again = Remake(lambda given: make(*given), lambda given: chosen(*given), frozenset(fixed))
     return replace(make(*operands), remake=again)
 
 
-def broadcast_axes(operands: Sequence[Tensor | None]) -> tuple[Axis, ...]:
+def broadcast_axes(*operands: Tensor | None) -> tuple[Axis, ...]:
     """Returns each axis of an elementwise result with the operands that have it in full."""
     shapes = {i: operand.shape for i, operand in enumerate(operands) if operand is not None}
     rank = max(map(len, shapes.values()), default=0)
     found = []
     for back in range(1, rank + 1):
         full = [
-            (i, len(shape) - back, 1)
+            Along(i, len(shape) - back)
             for i, shape in shapes.items()
             if len(shape) >= back and shape[-back] != 1
         ]
         if full:
             found.append(tuple(full))
     return tuple(reversed(found))
+
+
+def separate_axes(*operands: Tensor | None) -> tuple[Axis, ...]:
+    """Returns each axis of each operand by itself."""
+    return tuple(
+        (Along(i, axis),)
+        for i, operand in enumerate(operands)
+        if operand is not None
+        for axis in range(len(operand.shape))
+    )

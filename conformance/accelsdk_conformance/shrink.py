@@ -110,11 +110,12 @@ class _Search:
 
     def _parts(self) -> bool:
         """Leaves out parts of axes; says whether it could."""
-        changed = False
-        for axis in self.remake.axes:
-            parts = list(range(_count(self.problem.operands, axis)))
-            make = partial(_keep, axis)
+        changed, index = False, 0
+        while index < len(axes := tuple(self.remake.axes(self.problem.operands))):
+            parts = list(range(_count(self.problem.operands, axes[index])))
+            make = partial(_keep, axes[index])
             changed |= len(self._fewer(parts, 1, make, make)) < len(parts)
+            index += 1
         return changed
 
     def _values(self) -> bool:
@@ -185,21 +186,23 @@ def _same(operands: Operands, keep: Sequence[int]) -> Operands:
 
 def _count(operands: Operands, axis: Axis) -> int:
     counts = []
-    for index, dimension, unit in axis:
-        operand = operands[index]
+    for along in axis:
+        operand = operands[along.operand]
         if operand is not None:
-            counts.append(-(-operand.shape[dimension] // unit))
+            extent = operand.shape[along.axis]
+            counts.append(0 if extent % along.runs else -(-extent // along.runs // along.unit))
     return min(counts, default=0)
 
 
 def _keep(axis: Axis, operands: Operands, keep: Sequence[int]) -> Operands:
     found = list(operands)
-    for index, dimension, unit in axis:
+    for index, dimension, unit, runs in axis:
         operand = operands[index]
         if operand is None:
             continue
-        extent = operand.shape[dimension]
-        wanted = [i for part in keep for i in range(part * unit, min((part + 1) * unit, extent))]
+        extent = operand.shape[dimension] // runs
+        kept = [i for part in keep for i in range(part * unit, min((part + 1) * unit, extent))]
+        wanted = [run * extent + i for run in range(runs) for i in kept]
         found[index] = Tensor(operand.format, np.take(operand.codes, wanted, axis=dimension))
     return tuple(found)
 

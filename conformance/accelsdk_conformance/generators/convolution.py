@@ -7,7 +7,8 @@ to another group; zero products count in no bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, grids
 from accelsdk_conformance.generators.products import Product, assert_exact, floor_bits, judged
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, encode, from_integers, represent
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+from accelsdk_conformance.problem import (
+    Along,
+    Axis,
+    Context,
+    Problem,
+    always,
+    expect_exact,
+    shrinkable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,17 @@ class Layout:
             "dilations": self.dilations,
             "group": self.group,
         }
+
+    def of(self, x: Tensor, w: Tensor) -> Layout:
+        """Returns the layout of other operands.
+
+        Raises:
+            ValueError: Their channels do not fit.
+        """
+        group, rest = divmod(x.shape[1], w.shape[1])
+        if rest or not group or w.shape[0] % group:
+            raise ValueError(f"weights {w.shape} of {x.shape[1]} channels")
+        return replace(self, x=x.shape, w=w.shape, group=group)
 
 
 LAYOUTS = {
@@ -90,8 +110,30 @@ def convolution(case: Case, context: Context) -> Problem:
     if case.op == "ConvInteger":
         return _integer(case, layout, formats, rng)
     kind = str(case.parameters["kind"])
-    x, w, bias = _operands(formats[0], layout.x, layout.w, layout.w[0], kind, floor_bits(case), rng)
-    return _judged(case, context, layout, (x, w, bias), x, w)
+
+    def make(x: Tensor, w: Tensor, bias: Tensor | None) -> Problem:
+        now = layout.of(x, w)
+        return _judged(case, context, now, (x, w, bias), x, w)
+
+    operands = _operands(formats[0], layout.x, layout.w, layout.w[0], kind, floor_bits(case), rng)
+    return shrinkable(make, operands, axes)
+
+
+def axes(x: Tensor, w: Tensor, *more: Tensor | None) -> Iterator[Axis]:
+    """Yields what can be left out of a convolution, and of its bias or zero points.
+
+    Whole groups, outputs and inputs of every group, items of the batch, places, taps.
+    """
+    group = x.shape[1] // max(w.shape[1], 1)
+    each = w.shape[0] // max(group, 1)
+    own = [i for i, other in enumerate(more, 2) if other is not None and other.shape]
+    yield Along(0, 1, w.shape[1]), Along(1, 0, each), *(Along(i, 0, each) for i in own)
+    yield Along(1, 0, runs=group), *(Along(i, 0, runs=group) for i in own)
+    yield Along(0, 1, runs=group), Along(1, 1)
+    yield (Along(0, 0),)
+    for axis in range(2, len(x.shape)):
+        yield (Along(0, axis),)
+        yield (Along(1, axis),)
 
 
 def transposed(case: Case, context: Context) -> Problem:
@@ -103,36 +145,81 @@ def transposed(case: Case, context: Context) -> Problem:
         for key, default in (("stride", 1), ("pad", 0), ("extra", 0), ("group", 1), ("dilation", 1))
     )
     x_shape, kernel = (2, 4, *(4, 5, 3)[:rank]), (3, 2, 2)[:rank]
-    w_shape = (4, 6 // group, *kernel)
     kind, rng = str(case.parameters["kind"]), data.rng(case, context)
-    x, w, bias = _operands(fmt, x_shape, w_shape, 6, kind, floor_bits(case), rng)
+    operands = _operands(fmt, x_shape, (4, 6 // group, *kernel), 6, kind, floor_bits(case), rng)
     pads = (pad,) * rank + (max(pad - 1, 0),) * rank
-    reach = [(size - 1) * dilation for size in kernel]
-    stuffed = np.zeros((*x_shape[:2], *((n - 1) * stride + 1 for n in x_shape[2:])), x.codes.dtype)
-    stuffed[(slice(None), slice(None), *(slice(None, None, stride),) * rank)] = x.codes
-    # [C, O/g, ...] becomes [O, C/g, ...], turned around in space.
-    turned = w.codes.reshape(group, 4 // group, 6 // group, *kernel).swapaxes(1, 2)
-    turned = np.flip(turned.reshape(6, 4 // group, *kernel), axis=tuple(range(2, 2 + rank)))
-    inner = Layout(
-        stuffed.shape,
-        turned.shape,
-        (1,) * rank,
-        (
-            *(r - p for r, p in zip(reach, pads, strict=False)),
-            *(r - p + extra for r, p in zip(reach, pads[rank:], strict=False)),
-        ),
-        (dilation,) * rank,
-        group,
-    )
     attributes: dict[str, Any] = {
         "strides": (stride,) * rank,
         "pads": pads,
         "dilations": (dilation,) * rank,
-        "group": group,
         "output_padding": (extra,) * rank,
     }
-    made = _judged(case, context, inner, (x, w, bias), Tensor(fmt, stuffed), Tensor(fmt, turned))
-    return Problem(op=case.op, operands=made.operands, attributes=attributes, oracle=made.oracle)
+
+    def make(x: Tensor, w: Tensor, bias: Tensor | None) -> Problem:
+        groups = groups_of(x, 4 // group)
+        stuffed, turned = _stuffed(x, stride), _turned(w, groups)
+        reach = [(size - 1) * dilation for size in w.shape[2:]]
+        inner = Layout(
+            stuffed.shape,
+            turned.shape,
+            (1,) * rank,
+            (
+                *(r - p for r, p in zip(reach, pads, strict=False)),
+                *(r - p + extra for r, p in zip(reach, pads[rank:], strict=False)),
+            ),
+            (dilation,) * rank,
+            groups,
+        )
+        made = _judged(case, context, inner, (x, w, bias), stuffed, turned)
+        return replace(made, attributes={**attributes, "group": groups})
+
+    return shrinkable(make, operands, lambda *given: transposed_axes(4 // group, *given))
+
+
+def _stuffed(x: Tensor, stride: int) -> Tensor:
+    """Returns the input with zeros between its elements."""
+    extents = [(n - 1) * stride + 1 for n in x.shape[2:]]
+    codes = np.zeros((*x.shape[:2], *extents), x.codes.dtype)
+    codes[(slice(None), slice(None), *(slice(None, None, stride),) * len(extents))] = x.codes
+    return Tensor(x.format, codes)
+
+
+def _turned(w: Tensor, groups: int) -> Tensor:
+    """Returns weights [C, O / group, ...] as [O, C / group, ...], turned around in space."""
+    inputs, outputs, *kernel = w.shape
+    codes = w.codes.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
+    codes = codes.reshape(groups * outputs, inputs // groups, *kernel)
+    return Tensor(w.format, np.flip(codes, axis=tuple(range(2, len(w.shape)))))
+
+
+def groups_of(x: Tensor, each: int) -> int:
+    """Returns the groups of a transposed convolution whose weights do not tell them.
+
+    Args:
+        x: Input.
+        each: Channels of a group; of the last group left, some.
+
+    Raises:
+        ValueError: Channels do not make whole groups.
+    """
+    if x.shape[1] > each and x.shape[1] % each:
+        raise ValueError(f"{x.shape[1]} channels in groups of {each}")
+    return max(x.shape[1] // each, 1)
+
+
+def transposed_axes(each: int, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Iterator[Axis]:
+    """Yields what can be left out of a transposed convolution; arguments as of `groups_of`."""
+    groups = max(x.shape[1] // each, 1)
+    unit = each if groups > 1 else 1
+    yield (
+        *(Along(0, 1, unit), Along(1, 0, unit)),
+        *((Along(2, 0, w.shape[1]),) if bias is not None and groups > 1 else ()),
+    )
+    yield Along(1, 1), *((Along(2, 0, runs=groups),) if bias is not None else ())
+    yield (Along(0, 0),)
+    for axis in range(2, len(x.shape)):
+        yield (Along(0, axis),)
+        yield (Along(1, axis),)
 
 
 def _operands(
@@ -235,22 +322,28 @@ def _integer(
         for fmt, shape in zip(formats, (layout.x, layout.w), strict=True)
     )
     zero_x = zero_w = None
-    left, right = x.values, w.values
     if kind != "no_zeros":
         point = formats[0].min if kind == "low_zeros" else formats[0].max - 2
         zero_x = from_integers(np.array(point), formats[0])
         count = () if kind == "scalar" else (layout.w[0],)
         drawn = rng.integers(0, 1 << formats[1].bits, count)
         zero_w = Tensor(formats[1], np.asarray(drawn).astype(np.uint8))
-        left = left - zero_x.values
-        right = right - zero_w.values.reshape(-1, *[1] * (len(layout.w) - 1))
-    columns, extents = windows(left, layout)
-    value = columns @ weights(right, layout)
-    value = value.reshape(layout.x[0], int(np.prod(extents)), layout.w[0]).swapaxes(1, 2)
-    shaped = value.reshape(layout.x[0], layout.w[0], *extents).astype(np.int64)
-    return Problem(
-        op=case.op,
-        operands=(x, w, zero_x, zero_w),
-        attributes=layout.attributes,
-        oracle=always(expect_exact(from_integers(shaped, INT32))),
-    )
+
+    def make(x: Tensor, w: Tensor, zero_x: Tensor | None, zero_w: Tensor | None) -> Problem:
+        now = layout.of(x, w)
+        left = x.values if zero_x is None else x.values - zero_x.values
+        right = w.values
+        if zero_w is not None:
+            right = right - zero_w.values.reshape(-1, *[1] * (len(w.shape) - 1))
+        columns, extents = windows(left, now)
+        value = columns @ weights(right, now)
+        value = value.reshape(now.x[0], int(np.prod(extents)), now.w[0]).swapaxes(1, 2)
+        shaped = value.reshape(now.x[0], now.w[0], *extents).astype(np.int64)
+        return Problem(
+            op=case.op,
+            operands=(x, w, zero_x, zero_w),
+            attributes=now.attributes,
+            oracle=always(expect_exact(from_integers(shaped, INT32))),
+        )
+
+    return shrinkable(make, (x, w, zero_x, zero_w), axes)

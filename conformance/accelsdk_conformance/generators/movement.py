@@ -284,7 +284,7 @@ def move(case: Case, context: Context) -> Problem:
         )
 
     # Extents stand in the attributes: values alone can become simpler.
-    return shrinkable(make, operands, axes=(), fixed=range(1, 1 + len(index)))
+    return shrinkable(make, operands, axes=lambda *given: (), fixed=range(1, 1 + len(index)))
 
 
 def _moved(tensor: Tensor) -> Expected:

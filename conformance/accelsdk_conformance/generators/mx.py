@@ -15,6 +15,8 @@ from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles import conversion as oracle
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
 from accelsdk_conformance.problem import (
+    Along,
+    Axis,
     Context,
     Exact,
     Expected,
@@ -22,6 +24,7 @@ from accelsdk_conformance.problem import (
     Tier,
     always,
     expect_exact,
+    separate_axes,
     shrinkable,
 )
 
@@ -59,8 +62,10 @@ def quantize_block(case: Case, context: Context) -> Problem:
             oracle=judge,
         )
 
-    at = axis % given.ndim
-    axes = [((0, i, size if i == at else 1),) for i in range(given.ndim)]
+    def axes(x: Tensor) -> list[Axis]:
+        at = axis % len(x.shape)
+        return [(Along(0, at, size),), *separate_axes(x)]
+
     return shrinkable(make, (_narrowed(given, source),), axes)
 
 

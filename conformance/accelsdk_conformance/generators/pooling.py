@@ -14,7 +14,14 @@ from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.composite import carried_problem
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, from_integers, represent
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+from accelsdk_conformance.problem import (
+    Context,
+    Problem,
+    always,
+    expect_exact,
+    separate_axes,
+    shrinkable,
+)
 
 Shape = tuple[int, ...]
 #: Spatial extents, kernel, strides, pads, dilations.
@@ -50,15 +57,22 @@ def pool(case: Case, context: Context) -> Problem:
         values = np.where(rng.random(shape) < 0.7, -np.inf, -fmt.max)
         values[0] = -np.inf
     x = represent(values, fmt) if fmt.is_float else from_integers(whole, fmt)
-    if case.op == "AveragePool":
-        return _average(case, x, window, attributes)
-    positions = np.arange(values.size).reshape(shape).astype(np.float64)
-    best, where = _maximum(values, positions, window, attributes["ceil_mode"])
-    found = represent(best, fmt) if fmt.is_float else from_integers(best, fmt)
-    expected = [expect_exact(found)]
+
+    def make(x: Tensor) -> Problem:
+        own = (x.shape[2:], *window[1:])
+        return (_average if case.op == "AveragePool" else _largest)(case, x, own, attributes)
+
+    return shrinkable(make, (x,), separate_axes)
+
+
+def _largest(case: Case, x: Tensor, window: Window, attributes: dict[str, Any]) -> Problem:
+    fmt, given = x.format, case.parameters
+    positions = np.arange(x.codes.size).reshape(x.shape).astype(np.float64)
+    best, where = _maximum(x.values, positions, window, attributes["ceil_mode"])
+    expected = [expect_exact(represent(best, fmt) if fmt.is_float else from_integers(best, fmt))]
     if given.get("indices"):
         order = int(given.get("storage_order", 0))
-        attributes["storage_order"] = order
+        attributes = {**attributes, "storage_order": order}
         flat = _by_column(where, window[0]) if order else where
         expected.append(expect_exact(from_integers(flat, INT64)))
     return Problem(
@@ -89,11 +103,17 @@ def _window(case: Case) -> tuple[Window, dict[str, Any]]:
 
 
 def _results(window: Window, ceil: int) -> Shape:
-    """Returns the extents of the result; no window begins in the padding at the end."""
+    """Returns the extents of the result; no window begins in the padding at the end.
+
+    Raises:
+        ValueError: A window is wider than its axis with the padding.
+    """
     extents, kernel, strides, pads, dilations = window
     found = []
     for i, extent in enumerate(extents):
         room = extent + pads[i] + pads[i + len(extents)] - (kernel[i] - 1) * dilations[i] - 1
+        if room < 0:
+            raise ValueError("a window is wider than its axis")
         steps = -(-room // strides[i]) if ceil else room // strides[i]
         while ceil and steps * strides[i] >= extent + pads[i]:
             steps -= 1
@@ -139,7 +159,18 @@ def _maximum(x: F64, positions: F64, window: Window, ceil: int) -> tuple[F64, ND
         better = inside & ((view > best) | (where < 0))  # of equals the first
         best = np.where(better, view, best)
         where = np.where(better, place.astype(np.int64), where)
+    _check_seen(where >= 0)
     return best, where
+
+
+def _check_seen(seen: Mask) -> None:
+    """Refuses windows that see nothing but padding: ONNX does not say what comes of them.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if not seen.all():
+        raise ValueError("a window sees nothing")
 
 
 def _by_column(flat: NDArray[np.int64], extents: Shape) -> NDArray[np.int64]:
@@ -158,6 +189,7 @@ def _average(case: Case, x: Tensor, window: Window, attributes: dict[str, Any]) 
     for view, inside, counted in _taps(x.values, window, results):
         total += np.where(inside, view, 0.0)
         count += counted if include else inside
+    _check_seen(count > 0)
     divisor = Carried.exact(np.broadcast_to(count, total.shape).astype(np.float64), x.format)
     mean = Carried.exact(total, x.format).divided(divisor, 1.0)
     return carried_problem(

@@ -17,6 +17,7 @@ from accelsdk_conformance.oracles.bounds import exact_domain
 from accelsdk_conformance.oracles.contraction import Contraction, contract
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import (
+    Along,
     Axis,
     BelowProfile,
     Context,
@@ -112,7 +113,7 @@ def problem(case: Case, context: Context, product: Product) -> Problem:
         attributes=attributes,
         oracle=always(verdict.expected()),
         explain=explainer(product.a, product.b),
-        remake=Remake(again, _axes(operands, verdict.block)),
+        remake=Remake(again, lambda given: _axes(given, verdict.block)),
     )
 
 
@@ -192,14 +193,14 @@ def _replaced(product: Product, operands: tuple[Tensor | None, ...]) -> Product:
 def _axes(operands: Sequence[Tensor | None], block: int) -> tuple[Axis, ...]:
     """Returns rows, K and columns, with the scales that belong to them."""
     unit = block or 1
-    rows, inner, columns = [(0, 0, 1)], [(0, 1, unit), (1, 0, unit)], [(1, 1, 1)]
+    rows, inner, columns = [Along(0, 0)], [Along(0, 1, unit), Along(1, 0, unit)], [Along(1, 1)]
     left, right = operands[2:] if len(operands) == 4 else (None, None)
     if block:
-        inner += [(2, 1, 1), (3, 0, 1)]
+        inner += [Along(2, 1), Along(3, 0)]
     if left is not None and left.codes.ndim and left.shape[0] > 1:
-        rows.append((2, 0, 1))
+        rows.append(Along(2, 0))
     if right is not None and right.codes.ndim and right.shape[-1] > 1:
-        columns.append((3, right.codes.ndim - 1, 1))
+        columns.append(Along(3, right.codes.ndim - 1))
     return tuple(rows), tuple(inner), tuple(columns)
 
 
@@ -326,5 +327,5 @@ def integer_problem(
         operands=operands,
         oracle=always(expected),
         explain=explainer(a, b) if plain else None,
-        remake=Remake(again, _axes(operands, 0)) if plain else None,
+        remake=Remake(again, lambda given: _axes(given, 0)) if plain else None,
     )

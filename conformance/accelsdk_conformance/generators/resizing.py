@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,8 @@ from accelsdk_conformance.problem import (
     Tier,
     Within,
     always,
+    separate_axes,
+    shrinkable,
 )
 
 Shape = tuple[int, ...]
@@ -51,7 +54,6 @@ def resize(case: Case, context: Context) -> Problem:
     transform = str(given.get("transform", "half_pixel"))
     mode = str(given["mode"])
     attributes: dict[str, Any] = {
-        "output_shape": result,
         "scales": scales,
         "mode": mode,
         "coordinate_transformation_mode": transform,
@@ -65,25 +67,47 @@ def resize(case: Case, context: Context) -> Problem:
     roi = (*(0.0,) * (rank - 2), -0.25, 0.25, *(1.0,) * (rank - 2), 0.75, 1.25)
     if transform == "tf_crop_and_resize":
         attributes["roi"] = roi
-    axes = [
-        Axis(
-            source=source[i],
-            result=result[i],
-            scale=Fraction(scales[i]),
-            transform=transform,
-            crop=(Fraction(roi[i]), Fraction(roi[i + rank])),
+
+    def make(x: Tensor) -> Problem:
+        now = _result(x.shape, source, result, scales)
+        axes = [
+            Axis(
+                source=x.shape[i],
+                result=now[i],
+                scale=Fraction(scales[i]),
+                transform=transform,
+                crop=(Fraction(roi[i]), Fraction(roi[i + rank])),
+            )
+            for i in range(rank)
+        ]
+        expected = (_nearest if mode == "nearest" else _weighted)(x, axes, attributes)
+        return Problem(
+            op="Resize",
+            operands=(x,),
+            attributes={**attributes, "output_shape": now},
+            oracle=always(expected),
         )
-        for i in range(rank)
-    ]
+
     low, high = (-90, 91) if fmt.is_signed else (10, 201)
     values = data.rng(case, context).permutation(np.arange(low, high))
     whole = np.resize(values, source).astype(np.float64)
     x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
-    if mode == "nearest":
-        expected = _nearest(x, axes, attributes)
-    else:
-        expected = _weighted(x, axes, attributes)
-    return Problem(op="Resize", operands=(x,), attributes=attributes, oracle=always(expected))
+    return shrinkable(make, (x,), separate_axes)
+
+
+def _result(given: Shape, source: Shape, result: Shape, scales: tuple[float, ...]) -> Shape:
+    """Returns the extents that an input of any extents is resized to: as many times as large.
+
+    Raises:
+        ValueError: Nothing would be left.
+    """
+    found = tuple(
+        after if now == before else math.floor(now * Fraction(scale))
+        for now, before, after, scale in zip(given, source, result, scales, strict=True)
+    )
+    if min(found) < 1:
+        raise ValueError("the result is empty")
+    return found
 
 
 def _nearest(x: Tensor, axes: Sequence[Axis], attributes: dict[str, Any]) -> Expected:

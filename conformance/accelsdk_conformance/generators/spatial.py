@@ -10,22 +10,18 @@ import numpy as np
 from accelsdk.formats import FLOAT32, INT32, UINT8, Format, by_name
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.convolution import Layout, axes, groups_of, transposed_axes
 from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+from accelsdk_conformance.problem import Context, Problem, always, expect_exact, shrinkable
 
 
 def convolution(case: Case, context: Context) -> Problem:
     """Conv and ConvInteger on whole numbers: strides, dilations, groups, uneven padding."""
     formats = [data.format_of(case, i) for i in range(2)]
     name = str(case.parameters["shape"])
-    x_shape, w_shape, strides, pads, dilations, group = _CONVOLUTIONS[name]
+    layout = Layout(*_CONVOLUTIONS[name])
+    x_shape, w_shape = layout.x, layout.w
     rng = data.rng(case, context)
-    attributes: dict[str, Any] = {
-        "strides": strides,
-        "pads": pads,
-        "dilations": dilations,
-        "group": group,
-    }
     if case.op == "ConvInteger":
         x, w = (_random(fmt, s, rng) for fmt, s in zip(formats, (x_shape, w_shape), strict=True))
         # Without a zero point it is zero.
@@ -33,27 +29,40 @@ def convolution(case: Case, context: Context) -> Problem:
         zero_x = _random(formats[0], (), rng) if with_x else None
         shape = () if case.parameters.get("scalar") else (w_shape[0],)
         zero_w = _random(formats[1], shape, rng) if with_w else None
-        offset = zero_x.values if zero_x else 0.0
-        flat = zero_w.values.reshape(-1, *[1] * (len(w_shape) - 1)) if zero_w else 0.0
-        value = _convolve(x.values - offset, w.values - flat, attributes)
-        expected = expect_exact(from_integers(value, INT32))
-        return Problem(
-            op=case.op, operands=(x, w, zero_x, zero_w), attributes=attributes,
-            oracle=always(expected),
-        )  # fmt: skip
+
+        def make(x: Tensor, w: Tensor, zero_x: Tensor | None, zero_w: Tensor | None) -> Problem:
+            now = layout.of(x, w)
+            offset = zero_x.values if zero_x else 0.0
+            flat = zero_w.values.reshape(-1, *[1] * (len(w.shape) - 1)) if zero_w else 0.0
+            value = _convolve(x.values - offset, w.values - flat, now.attributes)
+            return Problem(
+                op=case.op,
+                operands=(x, w, zero_x, zero_w),
+                attributes=now.attributes,
+                oracle=always(expect_exact(from_integers(value, INT32))),
+            )
+
+        return shrinkable(make, (x, w, zero_x, zero_w), axes)
     fmt = formats[0]
     x = represent(rng.integers(-3, 4, x_shape), fmt)
     w = represent(rng.integers(-2, 3, w_shape), fmt)
     bias: Tensor | None = represent(rng.integers(-9, 10, w_shape[0]), fmt)
-    value = _convolve(x.values, w.values, attributes)
-    if bias is not None and case.parameters.get("bias", 1):
-        value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
-    else:
+    if not case.parameters.get("bias", 1):
         bias = None
-    expected = expect_exact(represent(value, fmt), signed_zero=False)
-    return Problem(
-        op=case.op, operands=(x, w, bias), attributes=attributes, oracle=always(expected)
-    )
+
+    def convolved(x: Tensor, w: Tensor, bias: Tensor | None) -> Problem:
+        now = layout.of(x, w)
+        value = _convolve(x.values, w.values, now.attributes)
+        if bias is not None:
+            value = value + bias.values.reshape(1, -1, *[1] * (len(w.shape) - 2))
+        return Problem(
+            op=case.op,
+            operands=(x, w, bias),
+            attributes=now.attributes,
+            oracle=always(expect_exact(represent(value, fmt), signed_zero=False)),
+        )
+
+    return shrinkable(convolved, (x, w, bias), axes)
 
 
 _CONVOLUTIONS: dict[str, tuple[Any, Any, Any, Any, Any, int]] = {
@@ -85,6 +94,8 @@ def _convolve(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
         (padded.shape[2 + i] - ((w.shape[2 + i] - 1) * dilations[i] + 1)) // strides[i] + 1
         for i in range(rank)
     ]
+    if min(extents) < 1:
+        raise ValueError("a window is wider than its axis")
     out = np.zeros((x.shape[0], w.shape[0], *extents))
     per, inner = w.shape[0] // group, w.shape[1]
     for tap in np.ndindex(*w.shape[2:]):
@@ -129,19 +140,28 @@ def transposed(case: Case, context: Context) -> Problem:
     x = represent(rng.integers(-3, 4, x_shape), fmt)
     w = represent(rng.integers(-2, 3, w_shape), fmt)
     bias = represent(rng.integers(-9, 10, w_shape[1] * group), fmt) if given.get("bias") else None
-    attributes: dict[str, Any] = {
-        "strides": strides,
-        "pads": pads,
-        "dilations": dilations,
-        "group": group,
-        "output_padding": extra,
-    }
-    value = _spread(x.values, w.values, attributes)
-    if bias is not None:
-        value = value + bias.values.reshape(1, -1, *[1] * (len(w_shape) - 2))
-    expected = expect_exact(represent(value, fmt), signed_zero=False)
-    operands = (x, w, bias) if bias is not None else (x, w)
-    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
+    each = x_shape[1] // group
+
+    def make(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Problem:
+        attributes: dict[str, Any] = {
+            "strides": strides,
+            "pads": pads,
+            "dilations": dilations,
+            "group": groups_of(x, each),
+            "output_padding": extra,
+        }
+        value = _spread(x.values, w.values, attributes)
+        if bias is not None:
+            value = value + bias.values.reshape(1, -1, *[1] * (len(w.shape) - 2))
+        return Problem(
+            op=case.op,
+            operands=(x, w) if bias is None else (x, w, bias),
+            attributes=attributes,
+            oracle=always(expect_exact(represent(value, fmt), signed_zero=False)),
+        )
+
+    operands = (x, w) if bias is None else (x, w, bias)
+    return shrinkable(make, operands, lambda *given: transposed_axes(each, *given))
 
 
 def _spread(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
@@ -153,6 +173,8 @@ def _spread(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:
         (extents[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i]
         for i in range(rank)
     ]
+    if any(n <= pads[i] + pads[i + rank] for i, n in enumerate(full)):
+        raise ValueError("pads cut everything off")
     out = np.zeros((x.shape[0], w.shape[1] * group, *full))
     inner, outer = x.shape[1] // group, w.shape[1]
     for tap in np.ndindex(*kernel):

@@ -15,6 +15,7 @@ from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.examine import attempt
 from accelsdk_conformance.oracles.tensor import Tensor, represent
 from accelsdk_conformance.problem import (
+    Along,
     Context,
     Problem,
     always,
@@ -104,7 +105,7 @@ def test_fixed_operands_keep_their_values():
 
 def test_broadcast_axes_go_together():
     operands = (ramp(2, 1, 3), ramp(4, 1), None)
-    assert broadcast_axes(operands) == (((0, 0, 1),), ((1, 0, 1),), ((0, 2, 1),))
+    assert broadcast_axes(*operands) == ((Along(0, 0),), (Along(1, 0),), (Along(0, 2),))
 
 
 def named(text):
