@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,16 +23,13 @@ if TYPE_CHECKING:
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 
 
-def _accumulator(halves: bool = False, **changed: Any) -> Bind:  # noqa: ANN401
+def _accumulator(other: Callable[[AccumulatorSpec], AccumulatorSpec], halves: bool = False) -> Bind:
     """Returns the binding of a matrix engine with another accumulator than it claims.
 
     Args:
+        other: Makes the accumulator that it has of the one that it claims.
         halves: Whether products of 16-bit floats are concerned too.
-        changed: Fields of the accumulator.
     """
-
-    def other(spec: AccumulatorSpec) -> AccumulatorSpec:
-        return replace(spec, **changed)
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         if is_op(node, "ScaledMatMul"):
@@ -189,7 +186,7 @@ DEFECTS: tuple[Defect, ...] = (
         "accumulator_13_bits",
         "alignment keeps 13 fraction bits and sums 14 bits",
         "FP8 on Hopper and Ada",
-        _accumulator(align_bits=13, significand_bits=14),
+        _accumulator(lambda spec: replace(spec, align_bits=13, significand_bits=14)),
     ),
     _narrow_row(
         "accumulator_one_bit_short",
@@ -207,21 +204,21 @@ DEFECTS: tuple[Defect, ...] = (
         "accumulator_fp16",
         "sums are kept with the 11 bits of float16",
         "fp16 accumulation switched on for speed",
-        _accumulator(True, significand_bits=11, align_bits=13),
+        _accumulator(lambda spec: replace(spec, align_bits=13, significand_bits=11), halves=True),
         _HALVES,
     ),
     _narrow_row(
         "accumulator_bf16",
         "sums are kept with the 8 bits of bfloat16",
         "partial sums written to bfloat16 scratch memory",
-        _accumulator(True, significand_bits=8, align_bits=10),
+        _accumulator(lambda spec: replace(spec, align_bits=10, significand_bits=8), halves=True),
         _HALVES,
     ),
     _narrow_row(
         "products_rounded",
         "each product is rounded to 4 bits",
         "a multiplier array that drops its lower half",
-        _accumulator(product_bits=4),
+        _accumulator(lambda spec: replace(spec, product_bits=4)),
     ),
     Defect(
         name="last_element_lost",

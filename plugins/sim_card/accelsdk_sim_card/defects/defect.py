@@ -27,6 +27,10 @@ Array = NDArray[Any]
 Bind = Callable[[Node, "Arithmetic"], Kernel | None]
 #: Says whether a defect concerns a node.
 When = Callable[[Node], bool]
+#: Makes the wrong result of a copy of the right one.
+Change = Callable[[Array, Node], Array]
+#: Replaces entries of a list of operands; it must not write into them.
+Tamper = Callable[[list[Any], Node], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +98,33 @@ def rows(domain: str) -> Callable[[str, str, str, str, Bind], Defect]:
     return row
 
 
-def misread(op: str, **changed: Attribute) -> Bind:
-    """Returns the binding of an op whose attributes are decoded as these."""
+def always(node: Node) -> bool:
+    """Every node is concerned."""
+    return True
+
+
+def misread(*ops: str, when: When = always, **changed: Attribute) -> Bind:
+    """Returns the binding of ops whose attributes are decoded as these.
+
+    Args:
+        ops: Which ops are concerned.
+        when: Which of their nodes are.
+        changed: What the attributes are taken for.
+    """
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        if not is_op(node, op):
+        if not is_op(node, *ops) or not when(node):
             return None
         return arithmetic.sound(with_attributes(node, **changed))
 
     return bind
 
 
-def results(change: Callable[[Array, Node], Array], when: When, *ops: str) -> Bind:
+def results(change: Change, when: When, *ops: str) -> Bind:
     """Returns the binding of ops whose first result is tampered with.
 
     Args:
-        change: Makes the wrong result of a copy of the right one.
+        change: Tampers with it.
         when: Which nodes are concerned.
         ops: Which ops are; empty for all.
     """
@@ -122,11 +137,11 @@ def results(change: Callable[[Array, Node], Array], when: When, *ops: str) -> Bi
     return bind
 
 
-def operands(change: Callable[[list[Any], Node], None], when: When, *ops: str) -> Bind:
+def operands(change: Tamper, when: When, *ops: str) -> Bind:
     """Returns the binding of ops whose operands are tampered with.
 
     Args:
-        change: Replaces entries of the list of operands; it must not write into them.
+        change: Tampers with them.
         when: Which nodes are concerned.
         ops: Which ops are.
     """
@@ -154,15 +169,16 @@ def computed(function: Callable[..., Array], when: When, *ops: str) -> Bind:
     return bind
 
 
-def always(node: Node) -> bool:
-    """Every node is concerned."""
-    return True
-
-
 def floats(node: Node) -> bool:
     """Concerns nodes whose first operand is floating point."""
     fmt = fmt_of(node)
     return fmt is not None and fmt.is_float
+
+
+def signed(node: Node) -> bool:
+    """Concerns nodes whose first operand has a sign."""
+    fmt = fmt_of(node)
+    return fmt is not None and fmt.is_signed
 
 
 def singles(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from accelsdk.graph.graph import Node
 from accelsdk.graph.types import Value
 from accelsdk_sim_card.defects.defect import (
     Array,
-    Bind,
     Defect,
+    Tamper,
     always,
     computed,
     flipped,
@@ -89,7 +90,7 @@ def _quotient(a: Array, b: Array) -> Array:
     return np.where((floor < 0) & (floor * b != a), floor + 1, floor)
 
 
-def _clamped(low: float, high: float) -> Any:  # noqa: ANN401 # a change of operands
+def _clamped(low: float, high: float) -> Tamper:
     def change(found: list[Any], node: Node) -> None:
         x = found[0]
         found[0] = np.clip(x, x.dtype.type(low), x.dtype.type(high))
@@ -142,10 +143,6 @@ def _same_shapes(node: Node) -> bool:
     return a is not None and b is not None and a.shape == b.shape
 
 
-def _defaults(op: str, **attributes: float) -> Bind:
-    return misread(op, **attributes)
-
-
 def _broadcasts(node: Node) -> bool:
     first, second = node.operand(0), node.operand(1)
     if first is None or second is None:
@@ -170,7 +167,7 @@ def _as_signed(found: list[Any], node: Node) -> None:
     found[:2] = [x ^ np.uint8(0x80) for x in found[:2]]
 
 
-def _unordered(op: str) -> Any:  # noqa: ANN401 # a comparison
+def _unordered(op: str) -> Callable[[Array, Array], Array]:
     """A comparison made by negating its opposite: true wherever a NaN is."""
     opposite = {"LessOrEqual": np.greater, "GreaterOrEqual": np.less}[op]
     return lambda a, b: ~opposite(a, b)
@@ -323,35 +320,35 @@ DEFECTS: tuple[Defect, ...] = (
         "the slope is the default, whatever the model says",
         "LeakyRelu",
         "an attribute that is not read",
-        _defaults("LeakyRelu", alpha=0.01),
+        misread("LeakyRelu", alpha=0.01),
     ),
     _row(
         "elu_default",
         "alpha is 1, whatever the model says",
         "Elu",
         "an attribute that is not read",
-        _defaults("Elu", alpha=1.0),
+        misread("Elu", alpha=1.0),
     ),
     _row(
         "celu_default",
         "alpha is 1, whatever the model says",
         "Celu",
         "an attribute that is not read",
-        _defaults("Celu", alpha=1.0),
+        misread("Celu", alpha=1.0),
     ),
     _row(
         "threshold_inclusive",
         "the threshold is 1, whatever the model says",
         "ThresholdedRelu",
         "an attribute that is not read",
-        _defaults("ThresholdedRelu", alpha=1.0),
+        misread("ThresholdedRelu", alpha=1.0),
     ),
     _row(
         "hard_sigmoid_default",
         "the slope is 0.2, whatever the model says",
         "HardSigmoid",
         "an attribute that is not read",
-        _defaults("HardSigmoid", alpha=0.2),
+        misread("HardSigmoid", alpha=0.2),
     ),
     _row(
         "isinf_positive_only",

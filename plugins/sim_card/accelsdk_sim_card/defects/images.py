@@ -13,12 +13,13 @@ from accelsdk_sim_card.defects.defect import (
     Array,
     Defect,
     always,
-    fmt_of,
+    floats,
     is_op,
     misread,
     operands,
     results,
     rows,
+    signed,
     with_attributes,
 )
 
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
 
 _CONVOLUTIONS = ("Conv", "ConvInteger")
-
-
-def _signed(node: Node) -> bool:
-    fmt = fmt_of(node)
-    return fmt is not None and fmt.is_signed
 
 
 def _flip_kernel(found: list[Any], node: Node) -> None:
@@ -110,20 +106,6 @@ def _wide_enough(node: Node) -> bool:
     return len(node.result.shape) > 2 and node.result.shape[-1] > 1 and node.result.type.count > 0
 
 
-def _coordinates(mode: str) -> Any:  # noqa: ANN401 # a binding
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        if not is_op(node, "Resize") or text(node, "coordinate_transformation_mode") == mode:
-            return None
-        return arithmetic.sound(with_attributes(node, coordinate_transformation_mode=mode))
-
-    return bind
-
-
-def _float_image(node: Node) -> bool:
-    fmt = fmt_of(node)
-    return fmt is not None and fmt.is_float
-
-
 _row = rows("")
 
 DEFECTS: tuple[Defect, ...] = (
@@ -174,14 +156,14 @@ DEFECTS: tuple[Defect, ...] = (
         "the search starts at zero instead of at the first element",
         "MaxPool",
         "an accumulator that is cleared and not loaded",
-        results(_from_zero, _signed, "MaxPool"),
+        results(_from_zero, signed, "MaxPool"),
     ),
     _row(
         "maxpool_drops_nan",
         "NaN loses against numbers",
         "MaxPool on floats",
         "fmaxf",
-        operands(_nan_lost, _float_image, "MaxPool"),
+        operands(_nan_lost, floats, "MaxPool"),
     ),
     _row(
         "avgpool_skips_padding",
@@ -195,18 +177,18 @@ DEFECTS: tuple[Defect, ...] = (
         "coordinates are taken at pixel centres",
         "Resize",
         "a mode that is not read",
-        _coordinates("half_pixel"),
+        misread(
+            "Resize",
+            when=lambda node: text(node, "coordinate_transformation_mode") != "half_pixel",
+            coordinate_transformation_mode="half_pixel",
+        ),
     ),
     _row(
         "resize_nearest",
         "linear interpolation takes the nearest element",
         "Resize, linear",
         "a mode that is not known",
-        lambda node, arithmetic: (
-            arithmetic.sound(with_attributes(node, mode="nearest"))
-            if is_op(node, "Resize") and text(node, "mode") == "linear"
-            else None
-        ),
+        misread("Resize", when=lambda node: text(node, "mode") == "linear", mode="nearest"),
     ),
     _row(
         "resize_ceil",

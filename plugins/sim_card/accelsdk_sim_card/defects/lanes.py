@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +12,23 @@ from accelsdk.formats import BFLOAT16, FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk_sim_card.defects.defect import (
     Array,
+    Change,
     Defect,
+    Tamper,
     When,
+    flipped,
     is_op,
     operands,
     results,
     rows,
     singles,
 )
-from accelsdk_sim_card.defects.defect import flipped as _flipped
-
-if TYPE_CHECKING:
-    pass
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 _NAMES = ", ".join(_PRODUCTS)
 _TILE = 16
+
+_Place = int | slice | EllipsisType
 
 
 def extents(node: Node) -> tuple[int, int, int]:
@@ -47,15 +49,15 @@ def _shape(test: Callable[[int, int, int], bool]) -> When:
     return when
 
 
-def _flip(*place: Any) -> Callable[[Array, Node], Array]:  # noqa: ANN401 # any index
+def _flip(*place: _Place) -> Change:
     def change(y: Array, node: Node) -> Array:
-        y[place] = _flipped(y[place])
+        y[place] = flipped(y[place])
         return y
 
     return change
 
 
-def _zero(*place: Any) -> Callable[[Array, Node], Array]:  # noqa: ANN401 # any index
+def _zero(*place: _Place) -> Change:
     def change(y: Array, node: Node) -> Array:
         y[place] = 0
         return y
@@ -68,7 +70,7 @@ def _edge_rows(y: Array, node: Node) -> Array:
     return y
 
 
-def _without(cut: Callable[[int], slice | int]) -> Callable[[list[Any], Node], None]:
+def _without(cut: Callable[[int], slice | int]) -> Tamper:
     """Returns the change that drops a part of K from every sum."""
 
     def change(found: list[Any], node: Node) -> None:
@@ -113,7 +115,7 @@ def _vector_operand(node: Node) -> bool:
 
 
 def _flip_all(y: Array, node: Node) -> Array:
-    return _flipped(y)
+    return flipped(y)
 
 
 def _on_pattern(y: Array, node: Node) -> Array:

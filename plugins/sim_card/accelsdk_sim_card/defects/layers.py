@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, axis_of, integer, real
 from accelsdk_sim_card.defects.defect import (
     Array,
+    Bind,
     Defect,
+    Tamper,
     always,
     before,
     floats,
@@ -72,7 +75,7 @@ def _other_axis(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return arithmetic.sound(with_attributes(node, axis=-1))
 
 
-def _rows_by(variance: Any) -> Any:  # noqa: ANN401 # a binding
+def _rows_by(variance: Callable[[Array, Array], Array]) -> Bind:
     """Returns the binding of LayerNormalization with another variance of its rows."""
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -97,12 +100,6 @@ def _sample_variance(x: Array, mean: Array) -> Array:
     return np.asarray(total / max(x.shape[-1] - 1, 1))
 
 
-def _no_epsilon(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    if not is_op(node, "BatchNormalization", "InstanceNormalization", "RMSNormalization"):
-        return None
-    return arithmetic.sound(with_attributes(node, epsilon=0.0))
-
-
 def _centred(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     if not is_op(node, "RMSNormalization"):
         return None
@@ -116,7 +113,7 @@ def _centred(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return before(arithmetic.sound(node), centre)
 
 
-def _next_channel(index: int) -> Any:  # noqa: ANN401 # a change of operands
+def _next_channel(index: int) -> Tamper:
     def change(found: list[Any], node: Node) -> None:
         found[index] = np.roll(found[index], 1)
 
@@ -160,7 +157,7 @@ def _blind_rows(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return broken
 
 
-def _gates_swapped(first: int, second: int) -> Any:  # noqa: ANN401 # a change
+def _gates_swapped(first: int, second: int) -> Tamper:
     def change(found: list[Any], node: Node) -> None:
         hidden = integer(node, "hidden_size")
         for index in (1, 2):
@@ -277,7 +274,7 @@ DEFECTS: tuple[Defect, ...] = (
         "epsilon is ignored",
         "BatchNormalization, InstanceNormalization, RMSNormalization",
         "an attribute that is not read",
-        _no_epsilon,
+        misread("BatchNormalization", "InstanceNormalization", "RMSNormalization", epsilon=0.0),
     ),
     _row(
         "batch_norm_channel",
@@ -351,10 +348,10 @@ DEFECTS: tuple[Defect, ...] = (
         "sequences run forward although they should run backward",
         "LSTM, GRU, RNN, reverse",
         "an attribute that is not read",
-        lambda node, arithmetic: (
-            arithmetic.sound(with_attributes(node, direction="forward"))
-            if is_op(node, "LSTM", "GRU", "RNN") and node.attributes.get("direction") == "reverse"
-            else None
+        misread(
+            *("LSTM", "GRU", "RNN"),
+            when=lambda node: node.attributes.get("direction") == "reverse",
+            direction="forward",
         ),
     ),
     _row(

@@ -11,6 +11,7 @@ from accelsdk.kernels.kernel import Kernel, integer
 from accelsdk_sim_card.defects.defect import (
     Array,
     Defect,
+    always,
     floats,
     is_op,
     misread,
@@ -178,14 +179,14 @@ DEFECTS: tuple[Defect, ...] = (
         "an overlap that equals the threshold suppresses",
         "NonMaxSuppression",
         ">= for >",
-        operands(_touching, lambda node: True, "NonMaxSuppression"),
+        operands(_touching, always, "NonMaxSuppression"),
     ),
     _row(
         "suppress_score",
         "a box whose score equals the threshold counts",
         "NonMaxSuppression",
         ">= for >",
-        operands(_reaching, lambda node: True, "NonMaxSuppression"),
+        operands(_reaching, always, "NonMaxSuppression"),
     ),
     _row(
         "suppress_corners",
@@ -199,14 +200,14 @@ DEFECTS: tuple[Defect, ...] = (
         "bags take each other's lengths, from the last to the first",
         "SparseLengthsSum, SparseLengthsSumFused",
         "offsets that are built from the wrong end",
-        operands(_swapped_bags, lambda node: True, *_TABLES),
+        operands(_swapped_bags, always, *_TABLES),
     ),
     _row(
         "embedding_next_row",
         "each look-up reads the next row",
         "SparseLengthsSum, SparseLengthsSumFused",
         "an index counted from one",
-        operands(_next_row, lambda node: True, *_TABLES),
+        operands(_next_row, always, *_TABLES),
     ),
     _row(
         "embedding_weights",

@@ -12,13 +12,14 @@ from accelsdk.kernels.kernel import Kernel, axis_of, integer, integers, text
 from accelsdk_sim_card.defects.defect import (
     Array,
     Defect,
+    always,
     fmt_of,
     is_op,
+    misread,
     operands,
     results,
     rows,
     singles,
-    with_attributes,
 )
 
 if TYPE_CHECKING:
@@ -75,12 +76,6 @@ def _mirrored(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     if min(pads) < 0 or not any(pads):
         return None
     return lambda x, *rest: (np.pad(x, widths, mode="symmetric"),)
-
-
-def _edge_is_zero(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    if not is_op(node, "Pad") or text(node, "mode") != "edge":
-        return None
-    return arithmetic.sound(with_attributes(node, mode="constant"))
 
 
 def _repeated(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -204,18 +199,14 @@ DEFECTS: tuple[Defect, ...] = (
         "zeros are written instead of the edge",
         "Pad, edge",
         "a mode that is not read",
-        _edge_is_zero,
+        misread("Pad", when=lambda node: text(node, "mode") == "edge", mode="constant"),
     ),
     _row(
         "pad_wrap_reflect",
         "reflections are written instead of the other end",
         "Pad, wrap",
         "a mode that is not known",
-        lambda node, arithmetic: (
-            arithmetic.sound(with_attributes(node, mode="reflect"))
-            if is_op(node, "Pad") and text(node, "mode") == "wrap"
-            else None
-        ),
+        misread("Pad", when=lambda node: text(node, "mode") == "wrap", mode="reflect"),
     ),
     _row(
         "tile_repeats",
@@ -229,7 +220,7 @@ DEFECTS: tuple[Defect, ...] = (
         "each element is read with its neighbour's index",
         "Gather, GatherND, GatherElements",
         "a prefetch that is one step ahead",
-        operands(_next_index, lambda node: True, "Gather", "GatherElements"),
+        operands(_next_index, always, "Gather", "GatherElements"),
     ),
     _row(
         "scatter_last_update",
@@ -243,7 +234,7 @@ DEFECTS: tuple[Defect, ...] = (
         "every part starts one element late",
         "Split",
         "an offset that is added twice",
-        operands(_unpadded, lambda node: True, "Split"),
+        operands(_unpadded, always, "Split"),
     ),
     _row(
         "half_byte_tail",

@@ -23,6 +23,7 @@ from accelsdk_sim_card.defects.defect import (
     operands,
     results,
     rows,
+    signed,
 )
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ DEFECTS: tuple[Defect, ...] = (
         "a comparison that drops the sign",
         operands(
             lambda found, node: found.__setitem__(0, np.abs(found[0])),
-            lambda node: (fmt := fmt_of(node)) is not None and fmt.is_signed,
+            signed,
             "ArgMax",
         ),
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import E4M3, E5M2, E8M0, FLOAT32, MXINT8
+from accelsdk.formats import E4M3, E5M2, E8M0, FLOAT32, MXINT8, Format
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, format_of, integer, text
 from accelsdk.numerics import codec
@@ -21,9 +21,9 @@ from accelsdk_sim_card.defects.defect import (
     before,
     fmt_of,
     is_op,
+    misread,
     operands,
     rows,
-    with_attributes,
 )
 from accelsdk_sim_card.engines import blocks
 from accelsdk_sim_card.engines.blocks import BlockUnit
@@ -100,7 +100,7 @@ def _zero_is_nan(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return broken
 
 
-def _other_elements(encode: Callable[[Array, Any], Array], *formats: Any) -> Bind:  # noqa: ANN401
+def _other_elements(encode: Callable[[Array, Format], Array], *formats: Format) -> Bind:
     """Returns the binding of a quantiser with right scales and another encoder."""
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -117,21 +117,19 @@ def _other_elements(encode: Callable[[Array, Any], Array], *formats: Any) -> Bin
             powers = 127 - spread.astype(np.int32)
             made = encode(np.ldexp(x.astype(np.float64), powers), target)
             known = (spread != 0xFF) & np.isfinite(x)
-            kind = np.uint8
-            return np.where(known, made.view(kind), elements.view(kind)).view(
-                elements.dtype
-            ), scales
+            codes = np.where(known, made.view(np.uint8), elements.view(np.uint8))
+            return codes.view(elements.dtype), scales
 
         return broken
 
     return bind
 
 
-def _overflowing(x: Array, target: Any) -> Array:  # noqa: ANN401 # a format
+def _overflowing(x: Array, target: Format) -> Array:
     return codec.encode(x, target, overflow=Overflow.SPECIAL)
 
 
-def _symmetric(x: Array, target: Any) -> Array:  # noqa: ANN401 # a format
+def _symmetric(x: Array, target: Format) -> Array:
     codes = np.clip(np.rint(x * 64), -127, 127).astype(np.int8)
     return np.asarray(codes.view(np.uint8))
 
@@ -278,10 +276,10 @@ DEFECTS: tuple[Defect, ...] = (
         "ceil and rceil round the scale exponent to the nearest",
         "QuantizeBlock, every element",
         "mlx, until it rounded up",
-        lambda node, arithmetic: (
-            arithmetic.sound(with_attributes(node, rule="even"))
-            if is_op(node, "QuantizeBlock") and text(node, "rule") in ("ceil", "rceil", "tosa")
-            else None
+        misread(
+            "QuantizeBlock",
+            when=lambda node: text(node, "rule") in ("ceil", "rceil", "tosa"),
+            rule="even",
         ),
     ),
 )

@@ -16,8 +16,10 @@ from accelsdk_sim_card.defects.defect import (
     Defect,
     after,
     before,
+    floats,
     fmt_of,
     is_op,
+    misread,
     with_attributes,
 )
 
@@ -26,20 +28,6 @@ if TYPE_CHECKING:
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Sqrt", "Exp", "Tanh", "Sigmoid", "Relu")
 _LANES = 8
-
-
-def _is_float(node: Node) -> bool:
-    fmt = fmt_of(node)
-    return fmt is not None and fmt.is_float
-
-
-def _renamed(op: str, **changed: int) -> Bind:
-    """Returns the binding of an op whose attributes are decoded wrongly."""
-
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        return arithmetic.sound(with_attributes(node, **changed)) if is_op(node, op) else None
-
-    return bind
 
 
 def _softmax(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -55,7 +43,7 @@ def _softmax(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 
 
 def _nan_dropped(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    if not _is_float(node) or not is_op(node, "Max", "Min", "ReduceMax", "ReduceMin"):
+    if not floats(node) or not is_op(node, "Max", "Min", "ReduceMax", "ReduceMin"):
         return None
     smallest = is_op(node, "Min", "ReduceMin")
     if is_op(node, "Max", "Min"):
@@ -128,7 +116,7 @@ def _coarse(*ops: str) -> Bind:
 
 def _table(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """A table of 256 entries over -8..8, whose index is one too high."""
-    if not is_op(node, "Sigmoid", "Tanh") or not _is_float(node):
+    if not is_op(node, "Sigmoid", "Tanh") or not floats(node):
         return None
 
     def to_grid(operands: list[Array | None]) -> None:
@@ -224,7 +212,7 @@ DEFECTS: tuple[Defect, ...] = (
         "padding counts as items although it should not",
         "AveragePool with padding",
         "count_include_pad ignored",
-        _renamed("AveragePool", count_include_pad=1),
+        misread("AveragePool", count_include_pad=1),
     ),
     _row(
         "maxpool_pads_zero",
@@ -252,14 +240,14 @@ DEFECTS: tuple[Defect, ...] = (
         "of equal maxima the last one is reported",
         "ArgMax",
         "a comparison with >= for >",
-        _renamed("ArgMax", select_last_index=1),
+        misread("ArgMax", select_last_index=1),
     ),
     _row(
         "argmin_last_tie",
         "of equal minima the last one is reported",
         "ArgMin",
         "a comparison with <= for <",
-        _renamed("ArgMin", select_last_index=1),
+        misread("ArgMin", select_last_index=1),
     ),
     _row(
         "vector_tail",

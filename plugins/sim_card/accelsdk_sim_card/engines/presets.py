@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Literal
 
 from accelsdk.numerics.accumulate import AccumulatorSpec
 
@@ -54,56 +54,58 @@ class Preset:
         return self.fp4 if own and self.fp4 is not None else self.narrow
 
 
-def _fused(width: int, bits: int | None, **others: Any) -> AccumulatorSpec:  # noqa: ANN401
-    """Returns a unit of NVIDIA's kind: everything truncated, unless ``others`` say otherwise."""
-    given = {"align_rounding": "rz", "store_rounding": "rz", **others}
+def _fused(width: int, bits: int | None) -> AccumulatorSpec:
+    """Returns a unit of NVIDIA's kind: aligned sums of neighbours, everything truncated."""
     return AccumulatorSpec(
         guarantee="bit_exact",
         align_bits=bits,
+        align_rounding="rz",
+        store_rounding="rz",
         width=width,
-        order=given.pop("order", "contiguous"),
+        order="contiguous",
         tree="sequential",
-        **given,
     )
 
 
-def _to_half(spec: AccumulatorSpec, **others: Any) -> AccumulatorSpec:  # noqa: ANN401
+def _nearest(width: int, bits: int | None) -> AccumulatorSpec:
+    """Returns a unit as `_fused`, whose stored sums are rounded to nearest."""
+    return replace(_fused(width, bits), store_rounding="rne")
+
+
+def _to_half(spec: AccumulatorSpec) -> AccumulatorSpec:
     """Returns a unit with float16 sums: rounded to nearest once, from the aligned sum."""
-    return replace(spec, significand_bits=11, store_rounding="rne", store_range="float16", **others)
+    return replace(spec, significand_bits=11, store_rounding="rne", store_range="float16")
 
 
-def _staged(width: int, lanes: int = 1) -> AccumulatorSpec:
+def _fourteen(width: int) -> AccumulatorSpec:
+    """Returns a unit of Ada and Hopper for FP8: sums of 14 bits, 13 of them fraction."""
+    return replace(_fused(width, 13), significand_bits=14)
+
+
+def _staged(width: int, lanes: Literal[1, 2] = 1) -> AccumulatorSpec:
     """Returns a unit of CDNA3: products cut to 24 bits, their sum to 31, downwards."""
-    return _fused(
-        width, 24, store_rounding="rne", stage_bits=31, lanes=lanes, product_overflow="inf"
-    )
+    return replace(_nearest(width, 24), stage_bits=31, lanes=lanes, product_overflow="inf")
 
 
 def _rounded(width: int) -> AccumulatorSpec:
     """Returns a unit of CDNA2: a tree of float32 additions, subnormals flushed throughout."""
-    return _fused(
-        width,
-        None,
-        store_rounding="rne",
-        inside="pairwise",
-        subnormals_in="flush",
-        subnormals_out="flush",
+    return replace(
+        _nearest(width, None), inside="pairwise", subnormals_in="flush", subnormals_out="flush"
     )
 
 
 #: The card's own unit: 32 exact products, 25 fraction bits, float32 stores rounded to nearest.
-CARD = _fused(32, 25, store_rounding="rne")
+CARD = _nearest(32, 25)
 
 _VOLTA = _fused(4, 23)
 _TURING = _fused(4, 24)
-_AMPERE = _fused(8, 24, align_floor=-132)
-_AMPERE_TF32 = _fused(4, 24, align_floor=-132)
-_HOPPER = _fused(16, 25, align_floor=-133)
-_HOPPER_TF32 = _fused(8, 25, align_floor=-133)
-_ADA_FP8 = _fused(16, 13, significand_bits=14)
+_AMPERE = replace(_fused(8, 24), align_floor=-132)
+_AMPERE_TF32 = replace(_fused(4, 24), align_floor=-132)
+_HOPPER = replace(_fused(16, 25), align_floor=-133)
+_HOPPER_TF32 = replace(_fused(8, 25), align_floor=-133)
 #: FP8 products with float16 sums go through the 16-wide float16 unit, a register's lower and
 #: upper pairs in turn, and the addend comes last.
-_HOPPER_FP8_TO_HALF = _to_half(_fused(16, 25), order="interleaved", addend="separate")
+_HOPPER_FP8_TO_HALF = replace(_to_half(_fused(16, 25)), order="interleaved", addend="separate")
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -138,8 +140,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 half=_AMPERE,
                 tf32=_AMPERE_TF32,
                 half_to_half=_to_half(_AMPERE),
-                narrow=_ADA_FP8,
-                narrow_to_half=_to_half(_ADA_FP8),
+                narrow=_fourteen(16),
+                narrow_to_half=_to_half(_fourteen(16)),
             ),
             Preset(
                 name="h100",
@@ -147,7 +149,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 half=_HOPPER,
                 tf32=_HOPPER_TF32,
                 half_to_half=_to_half(_HOPPER),
-                narrow=_fused(32, 13, significand_bits=14),
+                narrow=_fourteen(32),
                 narrow_to_half=_HOPPER_FP8_TO_HALF,
             ),
             Preset(
@@ -156,15 +158,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 half=_HOPPER,
                 tf32=_HOPPER_TF32,
                 half_to_half=_to_half(_HOPPER),
-                narrow=_fused(32, 25, addend="separate"),
-                fp4=_fused(64, 35, align_exponent="block_scale"),
+                narrow=replace(_fused(32, 25), addend="separate"),
+                fp4=replace(_fused(64, 35), align_exponent="block_scale"),
                 narrow_to_half=_HOPPER_FP8_TO_HALF,
             ),
             Preset(
                 name="mi100",
                 summary="AMD MI100 (CDNA1): four exact products, two of bfloat16; FP8 as the card",
-                half=_fused(4, None, store_rounding="rne"),
-                brain=_fused(2, None, store_rounding="rne"),
+                half=_nearest(4, None),
+                brain=_nearest(2, None),
                 narrow=CARD,
             ),
             Preset(

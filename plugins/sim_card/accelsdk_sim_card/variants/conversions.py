@@ -167,6 +167,16 @@ def _free_elements(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return quantize
 
 
+def quantizing(spec: QuantSpec) -> Declare:
+    """Returns the maker of a datasheet with this claim for quantisation."""
+    return lambda sheet: replace(sheet, quantize=spec)
+
+
+def requantizing(spec: RequantSpec) -> Declare:
+    """Returns the maker of a datasheet with this claim for requantisation."""
+    return lambda sheet: replace(sheet, requantize=spec)
+
+
 def _quantizer(name: str, summary: str, legal: str, rule: AffineRule, claim: QuantSpec) -> Variant:
     """Returns the variant that quantises by a rule, and claims it."""
     return Variant(
@@ -176,7 +186,7 @@ def _quantizer(name: str, summary: str, legal: str, rule: AffineRule, claim: Qua
         "Quantize",
         bind=_quantize(rule),
         refuses=_beyond_integers,
-        declare=lambda sheet: replace(sheet, quantize=claim),
+        declare=quantizing(claim),
     )
 
 
@@ -215,7 +225,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared; no neighbour code is wrong within float error of a tie",
         "Requantize",
         bind=_wide_requantize,
-        declare=lambda sheet: replace(sheet, requantize=RequantSpec(arithmetic="float64")),
+        declare=requantizing(RequantSpec(arithmetic="float64")),
     ),
     Variant(
         "cast_truncates",
