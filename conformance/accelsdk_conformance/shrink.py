@@ -94,7 +94,8 @@ class _Search:
     def _accepts(self, operands: Operands, before: Operands | None) -> bool:
         """Makes a candidate and runs it; takes it over if it fails."""
         try:
-            made = self.remake.make(operands)
+            with np.errstate(all="ignore"):  # a candidate may be anything
+                made = self.remake.make(operands)
         except _NO_PROBLEM:
             return False
         # How it is run stays: memory around it, repetitions, what ran before it.

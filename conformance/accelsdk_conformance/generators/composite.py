@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from accelsdk_conformance.generators.reduction import SHAPES, fold, folded_shape
 from accelsdk_conformance.oracles import functions
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.doubled import Doubled
-from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
+from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
+    Along,
+    Axis,
     Context,
     Expected,
     Problem,
@@ -25,6 +28,8 @@ from accelsdk_conformance.problem import (
     Within,
     always,
     expect_exact,
+    separate_axes,
+    shrinkable,
 )
 
 
@@ -83,38 +88,45 @@ def softmax(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     axis = int(case.parameters.get("axis", -1))
     n = int(case.parameters["n"])
-    x = encode(_softmax_rows(n, data.rng(case, context)), fmt)
-    values = x.values
+    rows = encode(_softmax_rows(n, data.rng(case, context)), fmt)
+    # Rows lie along another axis of a matrix, or of a cube.
+    lead = {0: (len(rows.codes),), 1: (len(rows.codes) // 2, 2)}.get(axis, (len(rows.codes),))
+    codes = np.moveaxis(rows.codes.reshape(*lead, n), -1, axis)
+
+    def make(x: Tensor) -> Problem:
+        turned = np.ascontiguousarray(np.moveaxis(x.values, axis, -1))
+        values = turned.reshape(math.prod(turned.shape[:-1]), turned.shape[-1])
+        result, nan = _softmax(case.op, values, fmt, context.datasheet)
+
+        def placed(part: NDArray[Any]) -> NDArray[Any]:
+            return np.moveaxis(part.reshape(turned.shape), -1, axis)
+
+        nan = placed(np.broadcast_to(nan[:, None], values.shape))
+        result = Carried(placed(result.value), placed(result.error), fmt)
+        return carried_problem(case.op, (x,), {"axis": axis}, [result], [nan])
+
+    return shrinkable(make, (Tensor(fmt, np.ascontiguousarray(codes)),), separate_axes)
+
+
+def _softmax(op: str, values: F64, fmt: Format, sheet: NumericsDatasheet) -> tuple[Carried, Mask]:
+    """Returns the result of each row, and which rows must be NaN."""
     with np.errstate(invalid="ignore"):
         nan = np.asarray(~(values < np.inf).all(axis=1) | (values == -np.inf).all(axis=1))
-    nan &= n > 0
+    nan &= values.shape[1] > 0
     clean = np.where(nan[:, None], 0.0, values)
     top = Carried.exact(clean.max(axis=1, keepdims=True, initial=-1e30), fmt)
     with np.errstate(invalid="ignore"):
         distance = Carried.exact(clean, fmt) - top
     dead = distance.value == -np.inf
     distance = distance.where(dead, -2000.0)
-    powers = distance.exp(_ulp("Exp", fmt, context.datasheet))
+    powers = distance.exp(_ulp("Exp", fmt, sheet))
     powers = powers.where(dead, 0.0)
     total = powers.total()
-    if case.op == "Softmax":
-        result = powers.divided(total)
-    else:
-        with np.errstate(divide="ignore"):  # of nothing
-            result = distance - total.log(_ulp("Log", fmt, context.datasheet))
-        result = Carried(np.where(dead, -np.inf, result.value), result.error, fmt)
-    mask = np.broadcast_to(nan[:, None], values.shape)
-    if axis in (0, 1):
-        # Rows lie along another axis of a matrix, or of a cube.
-        lead = (len(values),) if axis == 0 else (len(values) // 2, 2)
-
-        def placed(part: F64) -> F64:
-            cube: F64 = np.moveaxis(part.reshape(*lead, n), -1, axis)
-            return cube
-
-        x = Tensor(fmt, np.ascontiguousarray(placed(x.codes)))
-        result, mask = Carried(placed(result.value), placed(result.error), fmt), placed(mask)
-    return carried_problem(case.op, (x,), {"axis": axis}, [result], [mask])
+    if op == "Softmax":
+        return powers.divided(total), nan
+    with np.errstate(divide="ignore"):  # of nothing
+        result = distance - total.log(_ulp("Log", fmt, sheet))
+    return Carried(np.where(dead, -np.inf, result.value), result.error, fmt), nan
 
 
 def _softmax_rows(n: int, rng: np.random.Generator) -> F64:
@@ -142,34 +154,42 @@ def reduce(case: Case, context: Context) -> Problem:
         shape, axes = SHAPES[str(case.parameters["shape"])]
         given = rng.integers(-6, 7, shape) / 2
         given = np.abs(given) + 0.5 if case.op == "ReduceLogSum" else given
-    attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
-    out = folded_shape(given.shape, axes, bool(keep))
-    if not fmt.is_float:
+    if fmt.is_float:
+        x = encode(given, fmt)
+    else:
         x = from_integers(np.rint(given if fmt.is_signed else np.abs(given)) * 40, fmt)
+    attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
+
+    def make(x: Tensor) -> Problem:
+        out = folded_shape(x.shape, axes, bool(keep))
+        if fmt.is_float:
+            result, nan, free = _folded(case.op, fold(x.values, axes), out, fmt, context.datasheet)
+            return carried_problem(case.op, (x,), attributes, [result], [nan], free=free)
         rows = fold(x.integers, axes)
         whole = np.abs(rows) if case.op == "ReduceL1" else rows * rows
         found = from_integers(whole.sum(axis=1, dtype=np.int64).reshape(out), fmt)
-        return Problem(
-            op=case.op,
-            operands=(x,),
-            attributes=attributes,
-            oracle=always(expect_exact(found)),
-        )
-    x = encode(given, fmt)
-    rows = fold(x.values, axes)
+        oracle = always(expect_exact(found))
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=oracle)
+
+    return shrinkable(make, (x,), separate_axes)
+
+
+def _folded(
+    op: str, rows: F64, out: tuple[int, ...], fmt: Format, sheet: NumericsDatasheet
+) -> tuple[Carried, Mask, bool]:
+    """Returns the results of rows, where they are NaN, and whether nothing is said of them."""
     with np.errstate(all="ignore"):
-        direct = _direct(case.op, rows)
+        direct = _direct(op, rows)
     # Where something is not finite, or nothing is reduced, IEEE 754 alone says what comes out.
     special = ~np.isfinite(rows).all(axis=1) | ~np.isfinite(direct) | (rows.shape[1] == 0)
     plain = np.where(special[:, None], 1.0, rows)
-    carried = _reduced(case.op, plain, fmt, context.datasheet)
+    carried = _reduced(op, plain, fmt, sheet)
     value = np.where(special, direct, carried.value[:, 0]).reshape(out)
     error = np.where(special, fmt.max * 1e-7, carried.error[:, 0])
     error = np.where(special & (direct == 0), 0.0, error).reshape(out)
-    result = Carried(value, error, fmt)
-    free = case.op == "ReduceMean" and rows.shape[1] == 0  # ONNX does not say
+    free = op == "ReduceMean" and rows.shape[1] == 0  # ONNX does not say
     nan = np.zeros(out, bool) if free else np.isnan(direct).reshape(out)
-    return carried_problem(case.op, (x,), attributes, [result], [nan], free=free)
+    return Carried(value, error, fmt), nan, free
 
 
 def _reduced_rows(op: str, n: int, rng: np.random.Generator) -> F64:
@@ -241,18 +261,36 @@ def gemm(case: Case, context: Context) -> Problem:
         "row": (n,), "column": (m, 1), "full": (m, n), "one": (), "ones": (1, 1),
     }  # fmt: skip
     name = str(given["c"])
-    value = alpha * (a @ b).astype(np.float64)
-    c = None
-    if name != "none":
-        c = _whole(rng.integers(2 * low, 9, shapes[name]) * 2, fmt)
-        value = value + beta * c.values
-    operands = (_whole(a.T if trans_a else a, fmt), _whole(b.T if trans_b else b, fmt), c)
+    c = None if name == "none" else _whole(rng.integers(2 * low, 9, shapes[name]) * 2, fmt)
     attributes = {"alpha": alpha, "beta": beta, "transA": trans_a, "transB": trans_b}
-    expected = expect_exact(_whole(value, fmt), signed_zero=False)
-    return Problem(op="Gemm", operands=operands, attributes=attributes, oracle=always(expected))
+
+    def make(a: Tensor, b: Tensor, c: Tensor | None) -> Problem:
+        left, right = (a.values.T if trans_a else a.values), (b.values.T if trans_b else b.values)
+        value = alpha * (left @ right)
+        if c is not None:
+            value = value + beta * c.values
+        expected = expect_exact(_whole(value, fmt), signed_zero=False)
+        return Problem(
+            op="Gemm", operands=(a, b, c), attributes=attributes, oracle=always(expected)
+        )
+
+    def axes(a: Tensor, b: Tensor, c: Tensor | None) -> list[Axis]:
+        own = () if c is None else c.shape
+        row = (Along(2, 0),) if len(own) == 2 and own[0] > 1 else ()
+        column = (Along(2, len(own) - 1),) if own and own[-1] > 1 else ()
+        return [
+            (Along(0, trans_a), *row),
+            (Along(0, 1 - trans_a), Along(1, trans_b)),
+            (Along(1, 1 - trans_b), *column),
+        ]
+
+    operands = (_whole(a.T if trans_a else a, fmt), _whole(b.T if trans_b else b, fmt), c)
+    return shrinkable(make, operands, axes)
 
 
 def _whole(values: NDArray[Any], fmt: Format) -> Tensor:
+    if not fmt.is_float and (values != np.rint(values)).any():
+        raise ValueError("not whole numbers")
     return represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
 
 
@@ -267,46 +305,85 @@ def attention(case: Case, context: Context) -> Problem:
     q = encode(rng.normal(size=(2, heads, rows, size)), fmt)
     k = encode(rng.normal(size=(2, heads // groups, keys_count, size)), fmt)
     v = encode(rng.normal(size=(2, heads // groups, keys_count, width)), fmt)
-    scale = float(given.get("scale", 0.25))
-    factor = scale or 1 / np.sqrt(size)
-    q_, k_, v_ = (Carried.exact(t.values, fmt) for t in (q, k, v))
-    if groups > 1:
+    mask = _mask(kind, (2, heads, rows, keys_count), fmt, rng)
+    attributes = {"scale": float(given.get("scale", 0.25)), "is_causal": int("causal" in kind)}
+
+    def make(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Problem:
+        result = _attended((q, k, v), mask, attributes, context.datasheet)
+        return carried_problem("Attention", (q, k, v, mask), attributes, [result])
+
+    return shrinkable(make, (q, k, v, mask), _attention_axes)
+
+
+def _attention_axes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> list[Axis]:
+    """Returns items, groups of heads, heads of a group, queries, keys, and both widths."""
+    own = () if mask is None else mask.shape
+
+    def masked(axis: int, unit: int = 1) -> Axis:
+        at = axis - 4 + len(own)
+        return (Along(3, at, unit),) if at >= 0 and own[at] == q.shape[axis] else ()
+
+    groups = q.shape[1] // max(k.shape[1], 1)
+    keys = (Along(3, len(own) - 1),) if own else ()
+    return [
+        (Along(0, 0), Along(1, 0), Along(2, 0), *masked(0)),
+        (Along(0, 1, groups), Along(1, 1), Along(2, 1), *masked(1, groups)),
+        (Along(0, 2), *masked(2)),
+        (Along(1, 2), Along(2, 2), *keys),
+        (Along(0, 3), Along(1, 3)),
+        (Along(2, 3),),
+    ]
+
+
+def _attended(
+    tensors: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor | None,
+    attributes: Mapping[str, Any],
+    sheet: NumericsDatasheet,
+) -> Carried:
+    """Returns softmax(scale * Q K' + mask) V."""
+    q, k, _ = tensors
+    fmt = q.format
+    factor = attributes["scale"] or 1 / np.sqrt(q.shape[-1])
+    q_, k_, v_ = (Carried.exact(t.values, fmt) for t in tensors)
+    if q.shape[1] != k.shape[1]:
+        groups = q.shape[1] // k.shape[1]
         k_, v_ = (Carried.exact(np.repeat(t.value, groups, axis=1), fmt) for t in (k_, v_))
     keys = Carried(k_.value.swapaxes(-1, -2), k_.error.swapaxes(-1, -2), fmt)
     scores = q_.matmul(keys) * Carried.exact(np.array(factor), fmt).rounded(1.0)
     scores = Carried(scores.value, 2 * scores.error, fmt)  # the scale may go to Q and K instead
-    mask, seen = _mask(kind, (2, heads, rows, keys_count), fmt, rng)
+    seen: Mask = np.ones((q.shape[2], k.shape[2]), bool)
+    if attributes["is_causal"]:
+        seen = np.tril(seen)
     if mask is not None and mask.format != BOOL:
         added = np.where(np.isfinite(mask.values), mask.values, 0.0)
         scores = scores + Carried.exact(added, fmt)
+    if mask is not None:
+        seen = seen & (mask.codes != 0 if mask.format == BOOL else np.isfinite(mask.values))
     hidden = np.broadcast_to(~seen, scores.value.shape)
     low = np.where(hidden, -np.inf, scores.value)
     top_value = low.max(axis=-1, keepdims=True)
     blind = np.isneginf(top_value)
     top = Carried(np.where(blind, 0.0, top_value), scores.error.max(axis=-1, keepdims=True), fmt)
-    powers = (scores - top).where(hidden, 0.0).exp(_ulp("Exp", fmt, context.datasheet))
+    powers = (scores - top).where(hidden, 0.0).exp(_ulp("Exp", fmt, sheet))
     powers = powers.where(hidden, 0.0)
     total = powers.total().where(blind, 1.0)
-    result = powers.divided(total).matmul(v_)
-    attributes = {"scale": scale, "is_causal": int("causal" in kind)}
-    return carried_problem("Attention", (q, k, v, mask), attributes, [result])
+    return powers.divided(total).matmul(v_)
 
 
 def _mask(
     kind: str, shape: tuple[int, ...], fmt: Format, rng: np.random.Generator
-) -> tuple[Tensor | None, NDArray[np.bool_]]:
-    """Returns the mask operand, and which key each query sees."""
+) -> Tensor | None:
+    """Returns the mask operand: which keys each query sees, or what is added to scores."""
     rows, keys = shape[-2:]
-    seen = np.ones((rows, keys), bool)
-    causal = np.tril(seen) if "causal" in kind else seen
     own: tuple[int, ...] = shape if "full" in kind else (rows, keys)
     own = (shape[0], 1, 1, keys) if "keys" in kind else own
     seen = rng.random(own) < 0.6
     if "keys" not in kind:
         seen[..., min(2, rows - 1), :] = False
     if "bool" in kind:
-        return Tensor(BOOL, seen.astype(np.uint8)), seen & causal
+        return Tensor(BOOL, seen.astype(np.uint8))
     if "float" in kind:
         added = np.where(seen, np.rint(rng.normal(size=own) * 8) / 8, -np.inf)
-        return encode(added, fmt), seen & causal
-    return None, causal
+        return encode(added, fmt)
+    return None

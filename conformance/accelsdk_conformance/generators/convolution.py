@@ -7,7 +7,6 @@ to another group; zero products count in no bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,18 +15,11 @@ from numpy.typing import NDArray
 
 from accelsdk.formats import INT32, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data, grids
+from accelsdk_conformance.generators import axes, data, grids
+from accelsdk_conformance.generators.integer_claims import claim_of, mild, stored
 from accelsdk_conformance.generators.products import Product, assert_exact, floor_bits, judged
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, encode, from_integers, represent
-from accelsdk_conformance.problem import (
-    Along,
-    Axis,
-    Context,
-    Problem,
-    always,
-    expect_exact,
-    shrinkable,
-)
+from accelsdk_conformance.problem import Context, Problem, always, expect_exact, shrinkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,7 @@ def convolution(case: Case, context: Context) -> Problem:
     formats = data.format_of(case, 0), data.format_of(case, 1)
     rng = data.rng(case, context)
     if case.op == "ConvInteger":
-        return _integer(case, layout, formats, rng)
+        return _integer(case, context, layout, formats, rng)
     kind = str(case.parameters["kind"])
 
     def make(x: Tensor, w: Tensor, bias: Tensor | None) -> Problem:
@@ -116,24 +108,7 @@ def convolution(case: Case, context: Context) -> Problem:
         return _judged(case, context, now, (x, w, bias), x, w)
 
     operands = _operands(formats[0], layout.x, layout.w, layout.w[0], kind, floor_bits(case), rng)
-    return shrinkable(make, operands, axes)
-
-
-def axes(x: Tensor, w: Tensor, *more: Tensor | None) -> Iterator[Axis]:
-    """Yields what can be left out of a convolution, and of its bias or zero points.
-
-    Whole groups, outputs and inputs of every group, items of the batch, places, taps.
-    """
-    group = x.shape[1] // max(w.shape[1], 1)
-    each = w.shape[0] // max(group, 1)
-    own = [i for i, other in enumerate(more, 2) if other is not None and other.shape]
-    yield Along(0, 1, w.shape[1]), Along(1, 0, each), *(Along(i, 0, each) for i in own)
-    yield Along(1, 0, runs=group), *(Along(i, 0, runs=group) for i in own)
-    yield Along(0, 1, runs=group), Along(1, 1)
-    yield (Along(0, 0),)
-    for axis in range(2, len(x.shape)):
-        yield (Along(0, axis),)
-        yield (Along(1, axis),)
+    return shrinkable(make, operands, axes.convolution)
 
 
 def transposed(case: Case, context: Context) -> Problem:
@@ -156,7 +131,7 @@ def transposed(case: Case, context: Context) -> Problem:
     }
 
     def make(x: Tensor, w: Tensor, bias: Tensor | None) -> Problem:
-        groups = groups_of(x, 4 // group)
+        groups = axes.groups_of(x, 4 // group)
         stuffed, turned = _stuffed(x, stride), _turned(w, groups)
         reach = [(size - 1) * dilation for size in w.shape[2:]]
         inner = Layout(
@@ -173,7 +148,7 @@ def transposed(case: Case, context: Context) -> Problem:
         made = _judged(case, context, inner, (x, w, bias), stuffed, turned)
         return replace(made, attributes={**attributes, "group": groups})
 
-    return shrinkable(make, operands, lambda *given: transposed_axes(4 // group, *given))
+    return shrinkable(make, operands, lambda *given: axes.transposed(4 // group, *given))
 
 
 def _stuffed(x: Tensor, stride: int) -> Tensor:
@@ -190,36 +165,6 @@ def _turned(w: Tensor, groups: int) -> Tensor:
     codes = w.codes.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
     codes = codes.reshape(groups * outputs, inputs // groups, *kernel)
     return Tensor(w.format, np.flip(codes, axis=tuple(range(2, len(w.shape)))))
-
-
-def groups_of(x: Tensor, each: int) -> int:
-    """Returns the groups of a transposed convolution whose weights do not tell them.
-
-    Args:
-        x: Input.
-        each: Channels of a group; of the last group left, some.
-
-    Raises:
-        ValueError: Channels do not make whole groups.
-    """
-    if x.shape[1] > each and x.shape[1] % each:
-        raise ValueError(f"{x.shape[1]} channels in groups of {each}")
-    return max(x.shape[1] // each, 1)
-
-
-def transposed_axes(each: int, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Iterator[Axis]:
-    """Yields what can be left out of a transposed convolution; arguments as of `groups_of`."""
-    groups = max(x.shape[1] // each, 1)
-    unit = each if groups > 1 else 1
-    yield (
-        *(Along(0, 1, unit), Along(1, 0, unit)),
-        *((Along(2, 0, w.shape[1]),) if bias is not None and groups > 1 else ()),
-    )
-    yield Along(1, 1), *((Along(2, 0, runs=groups),) if bias is not None else ())
-    yield (Along(0, 0),)
-    for axis in range(2, len(x.shape)):
-        yield (Along(0, axis),)
-        yield (Along(1, axis),)
 
 
 def _operands(
@@ -313,7 +258,11 @@ def weights(w: Codes, layout: Layout) -> Codes:
 
 
 def _integer(
-    case: Case, layout: Layout, formats: tuple[Format, Format], rng: np.random.Generator
+    case: Case,
+    context: Context,
+    layout: Layout,
+    formats: tuple[Format, Format],
+    rng: np.random.Generator,
 ) -> Problem:
     """Full-range codes and zero points; padding stands for zero, whatever the zero point."""
     kind = str(case.parameters["kind"])
@@ -321,6 +270,8 @@ def _integer(
         Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(np.uint8))
         for fmt, shape in zip(formats, (layout.x, layout.w), strict=True)
     )
+    spec = claim_of(case, context, x, w)
+    w = mild(spec, w)
     zero_x = zero_w = None
     if kind != "no_zeros":
         point = formats[0].min if kind == "low_zeros" else formats[0].max - 2
@@ -336,7 +287,7 @@ def _integer(
         if zero_w is not None:
             right = right - zero_w.values.reshape(-1, *[1] * (len(w.shape) - 1))
         columns, extents = windows(left, now)
-        value = columns @ weights(right, now)
+        value = stored(spec, columns @ weights(right, now))
         value = value.reshape(now.x[0], int(np.prod(extents)), now.w[0]).swapaxes(1, 2)
         shaped = value.reshape(now.x[0], now.w[0], *extents).astype(np.int64)
         return Problem(
@@ -346,4 +297,4 @@ def _integer(
             oracle=always(expect_exact(from_integers(shaped, INT32))),
         )
 
-    return shrinkable(make, (x, w, zero_x, zero_w), axes)
+    return shrinkable(make, (x, w, zero_x, zero_w), axes.convolution)

@@ -9,10 +9,11 @@ import numpy as np
 from accelsdk.formats import FLOAT32, FLOAT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.axes import groups_of
 from accelsdk_conformance.generators.composite import carried_problem
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
-from accelsdk_conformance.problem import Context, Problem
+from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkable
 
 
 def rows(case: Case, context: Context) -> Problem:
@@ -22,37 +23,55 @@ def rows(case: Case, context: Context) -> Problem:
     n, epsilon = int(given["n"]), float(np.float32(given.get("epsilon", 1e-5)))
     rng = data.rng(case, context)
     x = encode(_rows(n, rng), fmt)
-    nan = np.asarray(np.isnan(x.values).any(axis=1))
     inner: tuple[int, ...] = tuple(given.get("inner", (n,)))
-    axis = int(given.get("axis", -1))
     scale = encode(rng.normal(size=inner), fmt)
     bias = encode(rng.normal(size=inner), fmt) if given.get("bias", 1) else None
-    attributes: dict[str, Any] = {"axis": axis, "epsilon": epsilon}
-    # Mean and deviation are found in float32 at least (ONNX: stash_type).
+    attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
+    count = int(given.get("outputs", 1))
+
+    def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
+        flat = x.values.reshape(x.shape[0], -1)
+        nan = np.asarray(np.isnan(flat).any(axis=1))
+        found, extras = _normalised(case.op, np.where(nan[:, None], 0.0, flat), epsilon, fmt)
+        result = found * Carried.exact(scale.values.reshape(-1), fmt)
+        if bias is not None:
+            result = result + Carried.exact(bias.values.reshape(-1), fmt)
+        shown = [Carried(result.value.reshape(x.shape), result.error.reshape(x.shape), fmt)]
+        masks = [np.broadcast_to(nan[:, None], flat.shape).reshape(x.shape)]
+        for extra in extras[: count - 1]:
+            row = (len(nan), *(1,) * len(scale.shape))
+            shown.append(Carried(extra.value.reshape(row), extra.error.reshape(row), extra.fmt))
+            masks.append(nan.reshape(row))
+        operands = (x, scale) if case.op == "RMSNormalization" else (x, scale, bias)
+        return carried_problem(case.op, operands, attributes, shown, masks)
+
+    def axes(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> list[Axis]:
+        own = () if bias is None else (2,)
+        inner = [
+            (Along(0, 1 + i), Along(1, i), *(Along(j, i) for j in own))
+            for i in range(len(scale.shape))
+        ]
+        return [(Along(0, 0),), *inner]
+
+    operands = (_shaped(x, inner), scale)
+    return shrinkable(make, operands if case.op == "RMSNormalization" else (*operands, bias), axes)
+
+
+def _normalised(op: str, values: F64, epsilon: float, fmt: Format) -> tuple[Carried, list[Carried]]:
+    """Returns rows of mean 0 and deviation 1, and the means and deviations that they had.
+
+    These are found in float32 at least (ONNX: stash_type).
+    """
     wide = FLOAT64 if fmt == FLOAT64 else FLOAT32
-    value = Carried.exact(np.where(nan[:, None], 0.0, x.values), wide)
-    results = []
-    if case.op == "RMSNormalization":
+    value, extras = Carried.exact(values, wide), []
+    if op == "RMSNormalization":
         unit = value * inverse((value * value).mean(), epsilon, wide)
-        operands: tuple[Tensor | None, ...] = (_shaped(x, inner), scale)
     else:
         mean = value.mean()
         centred = value - mean
         deviation = inverse((centred * centred).mean(), epsilon, wide)
-        unit, results = centred * deviation, [mean, deviation]
-        operands = (_shaped(x, inner), scale, bias)
-    narrow = Carried(unit.value, unit.error, fmt).rounded(0.5)
-    result = narrow * Carried.exact(scale.values.reshape(-1), fmt)
-    if case.op == "LayerNormalization" and bias is not None:
-        result = result + Carried.exact(bias.values.reshape(-1), fmt)
-    shape = (len(nan), *inner)
-    shown = [Carried(result.value.reshape(shape), result.error.reshape(shape), fmt)]
-    masks = [np.broadcast_to(nan[:, None], x.shape).reshape(shape)]
-    for extra in results[: int(given.get("outputs", 1)) - 1]:
-        row = (len(nan), *(1,) * len(inner))
-        shown.append(Carried(extra.value.reshape(row), extra.error.reshape(row), wide))
-        masks.append(nan.reshape(row))
-    return carried_problem(case.op, operands, attributes, shown, masks)
+        unit, extras = centred * deviation, [mean, deviation]
+    return Carried(unit.value, unit.error, fmt).rounded(0.5), extras
 
 
 def _rows(n: int, rng: np.random.Generator) -> F64:
@@ -92,29 +111,40 @@ def channels(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     op, epsilon = case.op, float(np.float32(given.get("epsilon", 1e-5)))
     shape = _SHAPES[str(given.get("shape", "cube"))]
-    spread_shape = (1, 6, *(1,) * (len(shape) - 2))
     x = encode(rng.normal(size=shape), fmt)
     scale, bias = (encode(rng.normal(size=6), fmt) for _ in range(2))
-    spread = [Carried.exact(t.values.reshape(spread_shape), fmt) for t in (scale, bias)]
-    value = Carried.exact(x.values, fmt)
-    attributes: dict[str, Any] = {"epsilon": epsilon}
-    operands: tuple[Tensor | None, ...] = (x, scale, bias)
+    operands: tuple[Tensor, ...] = (x, scale, bias)
     if op == "BatchNormalization":
         mean = encode(rng.normal(size=6) * 0.2, fmt)
         variance = encode(rng.uniform(0.5, 2.0, 6), fmt)
-        operands = (x, scale, bias, mean, variance)
-        centred = value - Carried.exact(mean.values.reshape(spread_shape), fmt)
-        own = Carried.exact(variance.values.reshape(spread_shape), fmt)
-        found = centred * inverse(own, epsilon, fmt) * spread[0] + spread[1]
-        # The product may be taken with the scale first: both orders lie within twice the bound.
-        result = Carried(found.value, 2 * found.error, fmt)
-    else:
-        groups = int(given.get("groups", 3)) if op == "GroupNormalization" else 6
-        if op == "GroupNormalization":
-            attributes["num_groups"] = groups
-        parts = Carried.exact(x.values.reshape(shape[0] * groups, -1), fmt)
-        centred = parts - parts.mean()
-        unit = centred * inverse((centred * centred).mean(), epsilon, fmt)
-        unit = Carried(unit.value.reshape(shape), unit.error.reshape(shape), fmt)
-        result = unit * spread[0] + spread[1]
-    return carried_problem(op, operands, attributes, [result])
+        operands = (*operands, mean, variance)
+    each = 6 // int(given.get("groups", 3)) if op == "GroupNormalization" else 1
+
+    def make(x: Tensor, *per: Tensor) -> Problem:
+        spread_shape = (1, -1, *(1,) * (len(x.shape) - 2))
+        scale, bias, *more = (Carried.exact(t.values.reshape(spread_shape), fmt) for t in per)
+        attributes: dict[str, Any] = {"epsilon": epsilon}
+        value = Carried.exact(x.values, fmt)
+        if op == "BatchNormalization":
+            if (more[1].value < 0).any():
+                raise ValueError("a negative variance")
+            found = (value - more[0]) * inverse(more[1], epsilon, fmt) * scale + bias
+            # The product may be taken with the scale first: both orders lie within twice the bound.
+            result = Carried(found.value, 2 * found.error, fmt)
+        else:
+            groups = groups_of(x, each)
+            if op == "GroupNormalization":
+                attributes["num_groups"] = groups
+            parts = Carried.exact(x.values.reshape(x.shape[0] * groups, -1), fmt)
+            centred = parts - parts.mean()
+            unit = centred * inverse((centred * centred).mean(), epsilon, fmt)
+            unit = Carried(unit.value.reshape(x.shape), unit.error.reshape(x.shape), fmt)
+            result = unit * scale + bias
+        return carried_problem(op, (x, *per), attributes, [result])
+
+    def axes(x: Tensor, *per: Tensor) -> list[Axis]:
+        unit = each if x.shape[1] > each else 1
+        channel = (Along(0, 1, unit), *(Along(i, 0, unit) for i in range(1, 1 + len(per))))
+        return [channel, *((Along(0, i),) for i in range(len(x.shape)) if i != 1)]
+
+    return shrinkable(make, operands, axes)

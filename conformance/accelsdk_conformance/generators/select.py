@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsdk.formats import BOOL
 from accelsdk_conformance.case import Case
@@ -38,7 +41,7 @@ def compare(case: Case, context: Context) -> Problem:
         y = Tensor(BOOL, y.codes & 1)
 
     def make(x: Tensor, y: Tensor) -> Problem:
-        a, b = (t.values if fmt.is_float else whole.whole(t) for t in (x, y))
+        a, b = _ordered(x), _ordered(y)
         value = _COMPARISONS[case.op](a, b)
         expected = expect_exact(Tensor(BOOL, np.asarray(value).astype(np.uint8)))
         return Problem(op=case.op, operands=(x, y), oracle=always(expected))
@@ -52,15 +55,18 @@ def classify(case: Case, context: Context) -> Problem:
     x = data.samples(fmt, data.rng(case, context))
     lanes = data.in_every_lane(data.specials(fmt), fmt)
     x = Tensor(fmt, np.concatenate([x.codes, lanes.codes]))
-    values = x.values
     up, down = (bool(case.parameters.get(f"detect_{s}", 1)) for s in ("positive", "negative"))
-    found = np.isnan(values)
-    if case.op == "IsInf":
-        found = ((values == np.inf) & up) | ((values == -np.inf) & down)
-    expected = expect_exact(Tensor(BOOL, found.astype(np.uint8)))
-    return Problem(
-        op=case.op, operands=(x,), attributes=dict(case.parameters), oracle=always(expected)
-    )
+
+    def make(x: Tensor) -> Problem:
+        found = np.isnan(x.values)
+        if case.op == "IsInf":
+            found = ((x.values == np.inf) & up) | ((x.values == -np.inf) & down)
+        expected = expect_exact(Tensor(BOOL, found.astype(np.uint8)))
+        return Problem(
+            op=case.op, operands=(x,), attributes=dict(case.parameters), oracle=always(expected)
+        )
+
+    return shrinkable(make, (x,))
 
 
 #: Shapes of the condition and of both branches.
@@ -83,13 +89,18 @@ def where(case: Case, context: Context) -> Problem:
         pool = np.concatenate([pool, np.resize(edges, len(pool))])
     chosen = rng.integers(0, 2, shapes[0]).astype(np.uint8)
     x, y = (Tensor(fmt, pool[rng.integers(0, len(pool), shape)]) for shape in shapes[1:])
-    value = Tensor(fmt, np.where(chosen != 0, x.codes, y.codes).astype(code_dtype(fmt)))
-    nan = np.isnan(value.values) if fmt.has_nan else None
-    return Problem(
-        op="Where",
-        operands=(Tensor(BOOL, chosen), x, y),
-        oracle=always(expect_exact(value, nan=nan)),
-    )
+
+    def make(condition: Tensor, x: Tensor, y: Tensor) -> Problem:
+        codes = np.where(condition.codes != 0, x.codes, y.codes)
+        value = Tensor(fmt, codes.astype(code_dtype(fmt)))
+        nan = np.isnan(value.values) if fmt.has_nan else None
+        return Problem(
+            op="Where",
+            operands=(condition, x, y),
+            oracle=always(expect_exact(value, nan=nan)),
+        )
+
+    return shrinkable(make, (Tensor(BOOL, chosen), x, y))
 
 
 def clip(case: Case, context: Context) -> Problem:
@@ -104,20 +115,25 @@ def clip(case: Case, context: Context) -> Problem:
     if which == "crossed":
         low, high = high, low
     ends = [_constant(case, end) for end in (low, high)]
-    codes: Codes = x.codes
-    ordered = [t.values if fmt.is_float else whole.whole(t) for t in (x, *ends)]
-    if which != "max" and which != "none":
-        codes = np.where(ordered[0] < ordered[1], ends[0].codes, codes)
-    after = Tensor(fmt, codes)
-    value = after.values if fmt.is_float else whole.whole(after)
-    if which != "min" and which != "none":
-        codes = np.where(value > ordered[2], ends[1].codes, codes)
     given: list[Tensor | None] = [
         end if which in ("both", "crossed", name) else None
         for end, name in zip(ends, ("min", "max"), strict=True)
     ]
-    expected = expect_exact(Tensor(fmt, codes.astype(code_dtype(fmt))), signed_zero=False)
-    return Problem(op="Clip", operands=(x, *given), oracle=always(expected))
+
+    def make(x: Tensor, low: Tensor | None, high: Tensor | None) -> Problem:
+        codes: Codes = x.codes
+        if low is not None:
+            codes = np.where(_ordered(x) < _ordered(low), low.codes, codes)
+        if high is not None:
+            codes = np.where(_ordered(Tensor(fmt, codes)) > _ordered(high), high.codes, codes)
+        expected = expect_exact(Tensor(fmt, codes.astype(code_dtype(fmt))), signed_zero=False)
+        return Problem(op="Clip", operands=(x, low, high), oracle=always(expected))
+
+    return shrinkable(make, (x, *given))
+
+
+def _ordered(x: Tensor) -> NDArray[Any]:
+    return x.values if x.format.is_float else whole.whole(x)
 
 
 def _constant(case: Case, value: int) -> Tensor:

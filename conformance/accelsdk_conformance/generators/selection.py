@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 from accelsdk.formats import BOOL, FLOAT32, INT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
-from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
-from accelsdk_conformance.problem import Context, Expected, Problem, always, expect_exact
+from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
+from accelsdk_conformance.problem import (
+    Along,
+    Axis,
+    Context,
+    Expected,
+    Problem,
+    always,
+    expect_exact,
+    separate_axes,
+    shrinkable,
+)
 
 _SHAPES: Mapping[str, tuple[int, ...]] = {
     "vector": (67,),
@@ -32,10 +42,12 @@ def nonzero(case: Case, context: Context) -> Problem:
     shape = _SHAPES[str(case.parameters["shape"])]
     taken = rng.random(shape) < _DENSITY[str(case.parameters["density"])]
     x = _spiced(taken, fmt, rng)
-    rows = [index for index in np.ndindex(*shape) if taken[index]]
-    found = np.array(rows, np.int64).reshape(len(rows), len(shape)).T
-    expected = expect_exact(from_integers(found, INT64))
-    return Problem(op=case.op, operands=(x,), oracle=always(expected))
+
+    def make(x: Tensor) -> Problem:
+        expected = expect_exact(from_integers(np.argwhere(x.values != 0).T, INT64))
+        return Problem(op=case.op, operands=(x,), oracle=always(expected))
+
+    return shrinkable(make, (x,), separate_axes)
 
 
 def _spiced(taken: NDArray[np.bool_], fmt: Format, rng: np.random.Generator) -> Tensor:
@@ -56,15 +68,22 @@ def compress(case: Case, context: Context) -> Problem:
     axis, short = int(case.parameters["axis"]), int(case.parameters["short"])
     x = data.ramp(fmt, (5, 9, 6))
     kept = rng.random(x.shape[axis] - short) < _DENSITY[str(case.parameters["density"])]
-    slices = [index for index, keep in enumerate(kept) if keep]
-    expected = expect_exact(Tensor(fmt, x.codes.take(slices, axis=axis)))
-    condition = from_integers(kept.astype(np.int64), BOOL)
-    return Problem(
-        op=case.op,
-        operands=(x, condition),
-        attributes={"axis": axis},
-        oracle=always(expected),
-    )
+
+    def make(x: Tensor, condition: Tensor) -> Problem:
+        if len(condition.codes) > x.shape[axis]:
+            raise ValueError("a condition longer than its axis")
+        slices = np.flatnonzero(condition.codes)
+        return Problem(
+            op=case.op,
+            operands=(x, condition),
+            attributes={"axis": axis},
+            oracle=always(expect_exact(Tensor(fmt, x.codes.take(slices, axis=axis)))),
+        )
+
+    def axes(x: Tensor, condition: Tensor) -> list[Axis]:
+        return [(Along(0, axis), Along(1, 0)), *separate_axes(x, condition)]
+
+    return shrinkable(make, (x, from_integers(kept.astype(np.int64), BOOL)), axes)
 
 
 def unique(case: Case, context: Context) -> Problem:
@@ -73,24 +92,28 @@ def unique(case: Case, context: Context) -> Problem:
     axis, ascending = int(case.parameters["axis"]), int(case.parameters["sorted"])
     outputs = int(case.parameters.get("outputs", 4))
     x = _repeating(case, fmt, data.rng(case, context), axis)
-    values = np.moveaxis(x.values, axis, 0).reshape(x.shape[axis], -1)
-    keys = [tuple(_order(float(item)) for item in row) for row in values]
-    first: dict[tuple[tuple[int, float], ...], int] = {}
-    for position, key in enumerate(keys):
-        first.setdefault(key, position)
-    distinct = sorted(first) if ascending else list(first)
-    indices = np.array([first[key] for key in distinct], np.int64)
-    inverse = np.array([distinct.index(key) for key in keys], np.int64)
-    counts = np.array([keys.count(key) for key in distinct], np.int64)
-    expected: list[Expected] = [expect_exact(Tensor(fmt, x.codes.take(indices, axis=axis)))]
-    expected += [expect_exact(from_integers(a, INT64)) for a in (indices, inverse, counts)]
-    return Problem(
-        op=case.op,
-        operands=(x,),
-        attributes={"axis": axis, "sorted": ascending},
-        outputs=outputs,
-        oracle=always(*expected[:outputs]),
-    )
+
+    def make(x: Tensor) -> Problem:
+        values = np.moveaxis(x.values, axis, 0).reshape(x.shape[axis], -1)
+        keys = [tuple(_order(float(item)) for item in row) for row in values]
+        first: dict[tuple[tuple[int, float], ...], int] = {}
+        for position, key in enumerate(keys):
+            first.setdefault(key, position)
+        distinct = sorted(first) if ascending else list(first)
+        indices = np.array([first[key] for key in distinct], np.int64)
+        inverse = np.array([distinct.index(key) for key in keys], np.int64)
+        counts = np.array([keys.count(key) for key in distinct], np.int64)
+        expected: list[Expected] = [expect_exact(Tensor(fmt, x.codes.take(indices, axis=axis)))]
+        expected += [expect_exact(from_integers(a, INT64)) for a in (indices, inverse, counts)]
+        return Problem(
+            op=case.op,
+            operands=(x,),
+            attributes={"axis": axis, "sorted": ascending},
+            outputs=outputs,
+            oracle=always(*expected[:outputs]),
+        )
+
+    return shrinkable(make, (x,), separate_axes)
 
 
 def _repeating(case: Case, fmt: Format, rng: np.random.Generator, axis: int) -> Tensor:
@@ -132,31 +155,53 @@ def suppress(case: Case, context: Context) -> Problem:
     size = rng.integers(0, 7, (batches, count, 2)) * 2  # one in seven has no area
     scores = rng.integers(0, 9, (batches, classes, count)) / 8
     boxes = np.concatenate([low, low + size], axis=-1)
-    apart = [_apart(boxes[batch], limit) for batch in range(batches)]
-    rows = [
-        (batch, label, box)
-        for batch in range(batches)
-        for label in range(classes)
-        for box in _kept(apart[batch], scores[batch, label].tolist(), least, most)
-    ]
     if centred:
         given = np.concatenate([low + size / 2, size.astype(np.float64)], axis=-1)
     else:
         turned = rng.random((batches, count, 1)) < 0.5  # any two opposite corners will do
         given = np.where(turned, np.roll(boxes, 2, axis=-1), boxes).astype(np.float64)
     attributes: dict[str, Any] = {"max_output_boxes_per_class": most, "center_point_box": centred}
-    found = np.array(rows, np.int64).reshape(-1, 3)
-    return Problem(
-        op=case.op,
-        operands=(
-            represent(given, FLOAT32),
-            represent(scores, FLOAT32),
-            data.scalar(limit) if "iou" in case.parameters else None,
-            data.scalar(least) if "score" in case.parameters else None,
-        ),
-        attributes=attributes,
-        oracle=always(expect_exact(from_integers(found, INT64))),
+
+    def make(boxes: Tensor, scores: Tensor, *ends: Tensor | None) -> Problem:
+        apart = [_apart(corners, limit) for corners in _corners(boxes.values, centred)]
+        rows = [
+            (batch, label, box)
+            for batch, label in np.ndindex(*scores.shape[:2])
+            for box in _kept(apart[batch], scores.values[batch, label].tolist(), least, most)
+        ]
+        found = np.array(rows, np.int64).reshape(-1, 3)
+        return Problem(
+            op=case.op,
+            operands=(boxes, scores, *ends),
+            attributes=attributes,
+            oracle=always(expect_exact(from_integers(found, INT64))),
+        )
+
+    def axes(boxes: Tensor, scores: Tensor, *ends: Tensor | None) -> list[Axis]:
+        return [(Along(0, 0), Along(1, 0)), (Along(1, 1),), (Along(0, 1), Along(1, 2))]
+
+    operands = (
+        represent(given, FLOAT32),
+        represent(scores, FLOAT32),
+        data.scalar(limit) if "iou" in case.parameters else None,
+        data.scalar(least) if "score" in case.parameters else None,
     )
+    return shrinkable(make, operands, axes, fixed=(2, 3))
+
+
+def _corners(boxes: F64, centred: int) -> F64:
+    """Returns lower and upper corners of boxes, whichever two were given.
+
+    Raises:
+        ValueError: A box is not on the grid on which everything is exact.
+    """
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if centred:
+        first, second = first - second / 2, first + second / 2
+    found = np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
+    if (found != np.rint(found)).any() or (centred and (boxes[..., 2:] < 0).any()):
+        raise ValueError("boxes of no whole corners")
+    return found
 
 
 def _kept(apart: NDArray[np.bool_], scores: list[float], least: float, most: int) -> list[int]:
@@ -168,13 +213,13 @@ def _kept(apart: NDArray[np.bool_], scores: list[float], least: float, most: int
     return kept
 
 
-def _apart(boxes: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
+def _apart(boxes: F64, limit: float) -> NDArray[np.bool_]:
     """Says of each two boxes whether the quotient of their areas is at most ``limit``.
 
     Areas are small whole numbers and the limit is dyadic: the products are exact.
     """
-    a, b = boxes[:, None].astype(np.float64), boxes[None].astype(np.float64)
+    a, b = boxes[:, None], boxes[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = np.maximum(sides, 0).prod(axis=-1)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1).astype(np.float64)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
     return np.asarray(shared <= limit * (area[:, None] + area[None] - shared))

@@ -9,10 +9,18 @@ import numpy as np
 
 from accelsdk.formats import FLOAT32, INT32, UINT8, Format, by_name
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
-from accelsdk_conformance.generators.convolution import Layout, axes, groups_of, transposed_axes
+from accelsdk_conformance.generators import axes, data
+from accelsdk_conformance.generators.convolution import Layout
+from accelsdk_conformance.generators.integer_claims import claim_of, mild, stored
 from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact, shrinkable
+from accelsdk_conformance.problem import (
+    Context,
+    NotApplicable,
+    Problem,
+    always,
+    expect_exact,
+    shrinkable,
+)
 
 
 def convolution(case: Case, context: Context) -> Problem:
@@ -24,6 +32,8 @@ def convolution(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     if case.op == "ConvInteger":
         x, w = (_random(fmt, s, rng) for fmt, s in zip(formats, (x_shape, w_shape), strict=True))
+        spec = claim_of(case, context, x, w)
+        w = mild(spec, w)
         # Without a zero point it is zero.
         with_x, with_w = (name not in str(case.parameters.get("without", "")) for name in "xw")
         zero_x = _random(formats[0], (), rng) if with_x else None
@@ -34,7 +44,7 @@ def convolution(case: Case, context: Context) -> Problem:
             now = layout.of(x, w)
             offset = zero_x.values if zero_x else 0.0
             flat = zero_w.values.reshape(-1, *[1] * (len(w.shape) - 1)) if zero_w else 0.0
-            value = _convolve(x.values - offset, w.values - flat, now.attributes)
+            value = stored(spec, _convolve(x.values - offset, w.values - flat, now.attributes))
             return Problem(
                 op=case.op,
                 operands=(x, w, zero_x, zero_w),
@@ -42,8 +52,9 @@ def convolution(case: Case, context: Context) -> Problem:
                 oracle=always(expect_exact(from_integers(value, INT32))),
             )
 
-        return shrinkable(make, (x, w, zero_x, zero_w), axes)
+        return shrinkable(make, (x, w, zero_x, zero_w), axes.convolution)
     fmt = formats[0]
+    _direct_sums(case, context, fmt)
     x = represent(rng.integers(-3, 4, x_shape), fmt)
     w = represent(rng.integers(-2, 3, w_shape), fmt)
     bias: Tensor | None = represent(rng.integers(-9, 10, w_shape[0]), fmt)
@@ -62,7 +73,21 @@ def convolution(case: Case, context: Context) -> Problem:
             oracle=always(expect_exact(represent(value, fmt), signed_zero=False)),
         )
 
-    return shrinkable(convolved, (x, w, bias), axes)
+    return shrinkable(convolved, (x, w, bias), axes.convolution)
+
+
+def _direct_sums(case: Case, context: Context, fmt: Format) -> None:
+    """Declines where a fast algorithm is declared: it rounds sums of whole numbers, too.
+
+    Raises:
+        NotApplicable: It is; the cases of `convolution` hold it to its bound.
+    """
+    spec = context.datasheet.contraction(case.op, fmt.name, fmt.name, fmt.name)
+    if spec is not None and spec.algorithm != "direct":
+        raise NotApplicable(
+            f"declared algorithm {spec.algorithm} rounds whole numbers, too: see the cases that "
+            "hold it to its bound"
+        )
 
 
 _CONVOLUTIONS: dict[str, tuple[Any, Any, Any, Any, Any, int]] = {
@@ -129,6 +154,7 @@ _TRANSPOSED: dict[str, tuple[Any, Any, Any, Any, Any, Any, int]] = {
 def transposed(case: Case, context: Context) -> Problem:
     """ConvTranspose on whole numbers: each input value adds its kernel to the output."""
     fmt = data.format_of(case, 0)
+    _direct_sums(case, context, fmt)
     given = case.parameters
     if "shape" in given:
         x_shape, w_shape, strides, pads, dilations, extra, group = _TRANSPOSED[str(given["shape"])]
@@ -147,7 +173,7 @@ def transposed(case: Case, context: Context) -> Problem:
             "strides": strides,
             "pads": pads,
             "dilations": dilations,
-            "group": groups_of(x, each),
+            "group": axes.groups_of(x, each),
             "output_padding": extra,
         }
         value = _spread(x.values, w.values, attributes)
@@ -161,7 +187,7 @@ def transposed(case: Case, context: Context) -> Problem:
         )
 
     operands = (x, w) if bias is None else (x, w, bias)
-    return shrinkable(make, operands, lambda *given: transposed_axes(each, *given))
+    return shrinkable(make, operands, lambda *given: axes.transposed(each, *given))
 
 
 def _spread(x: F64, w: F64, attributes: Mapping[str, Any]) -> F64:

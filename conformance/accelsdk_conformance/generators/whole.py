@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from accelsdk.formats import BOOL, Format, Kind
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import axes, data
 from accelsdk_conformance.oracles.tensor import (
     Codes,
     Tensor,
@@ -168,13 +168,17 @@ def shift(case: Case, context: Context) -> Problem:
     x = data.integers_of(fmt, data.rng(case, context)).codes[:512, None]
     amounts = np.arange(fmt.bits).astype(code_dtype(fmt))[None]
     left = case.parameters["direction"] == "LEFT"
-    value = (x << amounts) if left else (x >> amounts)
-    return Problem(
-        op="BitShift",
-        operands=(Tensor(fmt, x), Tensor(fmt, amounts)),
-        attributes=dict(case.parameters),
-        oracle=always(expect_exact(Tensor(fmt, value.astype(code_dtype(fmt))))),
-    )
+
+    def make(x: Tensor, amounts: Tensor) -> Problem:
+        value = (x.codes << amounts.codes) if left else (x.codes >> amounts.codes)
+        return Problem(
+            op="BitShift",
+            operands=(x, amounts),
+            attributes=dict(case.parameters),
+            oracle=always(expect_exact(Tensor(fmt, value.astype(code_dtype(fmt))))),
+        )
+
+    return shrinkable(make, (Tensor(fmt, x), Tensor(fmt, amounts)))
 
 
 def power(case: Case, context: Context) -> Problem:
@@ -191,24 +195,29 @@ def power(case: Case, context: Context) -> Problem:
         x, y = x[:-2], y[y >= 0]
     else:
         y = np.concatenate([y, [31, 63, 64]])
-    grid = [[_power(int(a), int(b)) for b in y] for a in x]
-    value = np.array([[v & (2**64 - 1) for v in row] for row in grid], np.uint64)
-    operands = (
-        Tensor(base, constants([int(v) for v in x], base).codes[:, None]),
-        data.vector(y.astype(np.float64), exponent)
-        if exponent.is_float
-        else constants([int(v) for v in y], exponent),
-    )
-    found = from_integers(value.view(np.int64), base)
-    free = (x[:, None] == 0) & (y[None] < 0)
-    others: tuple[Codes, ...] = ()
+    bases = Tensor(base, constants([int(v) for v in x], base).codes[:, None])
     if exponent.is_float:
-        fits = np.array([[abs(v) < 2 ** (base.bits - 1) for v in row] for row in grid])
-        free |= ~fits
+        return shrinkable(_power_of, (bases, data.vector(y.astype(np.float64), exponent)))
+    return shrinkable(_power_of, (bases, constants([int(v) for v in y], exponent)))
+
+
+def _power_of(x: Tensor, y: Tensor) -> Problem:
+    base = x.format
+    a, b = np.broadcast_arrays(x.integers, y.values)
+    if (b != np.rint(b)).any():
+        raise ValueError("no whole exponents")
+    grid = [_power(int(i), int(j)) for i, j in zip(a.flat, b.flat, strict=True)]
+    value = np.array([v & (2**64 - 1) for v in grid], np.uint64).reshape(a.shape)
+    found = from_integers(value.view(np.int64), base)
+    free = (a == 0) & (b < 0)
+    others: tuple[Codes, ...] = ()
+    if y.format.is_float:
+        fits = np.array([abs(v) < 2 ** (base.bits - 1) for v in grid], bool)
+        free |= ~fits.reshape(a.shape)
         nearer = found.integers - np.sign(found.integers) * (np.abs(found.integers) > 1)
         others = (from_integers(nearer, base).codes,)
     expected = expect_exact(found, free=free, others=others)
-    return Problem(op="Pow", operands=operands, oracle=always(expected))
+    return Problem(op="Pow", operands=(x, y), oracle=always(expected))
 
 
 def _power(x: int, y: int) -> int:
@@ -221,12 +230,16 @@ def logic(case: Case, context: Context) -> Problem:
     """Truth tables, on rows that are longer than any vector."""
     bits = data.rng(case, context).integers(0, 2, (2, 67)).astype(np.uint8)
     bits[:, :4] = [[0, 0, 1, 1], [0, 1, 0, 1]]
-    x, y = Tensor(BOOL, bits[0]), Tensor(BOOL, bits[1])
-    a, b = x.codes != 0, y.codes != 0
-    value = {"And": a & b, "Or": a | b, "Xor": a ^ b, "Not": ~a}[case.op]
-    operands = (x,) if case.op == "Not" else (x, y)
-    expected = expect_exact(Tensor(BOOL, value.astype(np.uint8)))
-    return Problem(op=case.op, operands=operands, oracle=always(expected))
+
+    def make(x: Tensor, y: Tensor | None = None) -> Problem:
+        a = x.codes != 0
+        b = a if y is None else y.codes != 0
+        value = {"And": a & b, "Or": a | b, "Xor": a ^ b, "Not": ~a}[case.op]
+        expected = expect_exact(Tensor(BOOL, value.astype(np.uint8)))
+        operands = (x,) if y is None else (x, y)
+        return Problem(op=case.op, operands=operands, oracle=always(expected))
+
+    return shrinkable(make, [Tensor(BOOL, row) for row in bits[: 1 if case.op == "Not" else 2]])
 
 
 def product(case: Case, context: Context) -> Problem:
@@ -238,9 +251,14 @@ def product(case: Case, context: Context) -> Problem:
         Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
         for shape in shapes
     )
-    left, right = a.codes.astype(np.uint64), b.codes.astype(np.uint64)
-    if fmt.is_signed:  # modulo 2**64 the sign is all that the width adds
-        left, right = (decode_integers(t.codes, fmt).view(np.uint64) for t in (a, b))
-    value = np.matmul(left, right)  # wraps modulo 2**64
-    expected = expect_exact(wrapped(value, fmt))
-    return Problem(op="MatMul", operands=(a, b), oracle=always(expected))
+
+    def make(a: Tensor, b: Tensor) -> Problem:
+        left, right = a.codes.astype(np.uint64), b.codes.astype(np.uint64)
+        if fmt.is_signed:  # modulo 2**64 the sign is all that the width adds
+            left, right = (decode_integers(t.codes, fmt).view(np.uint64) for t in (a, b))
+        value = np.matmul(left, right)  # wraps modulo 2**64
+        return Problem(
+            op="MatMul", operands=(a, b), oracle=always(expect_exact(wrapped(value, fmt)))
+        )
+
+    return shrinkable(make, (a, b), axes.product)

@@ -1,0 +1,71 @@
+"""What can be left out of operands whose axes belong together, so that a failure can be shrunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accelsdk_conformance.oracles.tensor import Tensor
+from accelsdk_conformance.problem import Along, Axis
+
+
+def product(a: Tensor, b: Tensor, *more: Tensor | None) -> Iterator[Axis]:
+    """Yields K, rows, columns and batches of a product of any ranks, as of NumPy's matmul."""
+    shapes = a.shape, b.shape
+    yield Along(0, len(a.shape) - 1), Along(1, max(len(b.shape) - 2, 0))
+    if len(a.shape) > 1:
+        yield (Along(0, len(a.shape) - 2),)
+    if len(b.shape) > 1:
+        yield (Along(1, len(b.shape) - 1),)
+    for back in range(3, max(map(len, shapes)) + 1):
+        yield tuple(
+            Along(i, len(shape) - back)
+            for i, shape in enumerate(shapes)
+            if len(shape) >= back and shape[-back] != 1
+        )
+
+
+def convolution(x: Tensor, w: Tensor, *more: Tensor | None) -> Iterator[Axis]:
+    """Yields what can be left out of a convolution, and of its bias or zero points.
+
+    Whole groups, outputs and inputs of every group, items of the batch, places, taps.
+    """
+    group = x.shape[1] // max(w.shape[1], 1)
+    each = w.shape[0] // max(group, 1)
+    own = [i for i, other in enumerate(more, 2) if other is not None and other.shape]
+    yield Along(0, 1, w.shape[1]), Along(1, 0, each), *(Along(i, 0, each) for i in own)
+    yield Along(1, 0, runs=group), *(Along(i, 0, runs=group) for i in own)
+    yield Along(0, 1, runs=group), Along(1, 1)
+    yield (Along(0, 0),)
+    for axis in range(2, len(x.shape)):
+        yield (Along(0, axis),)
+        yield (Along(1, axis),)
+
+
+def groups_of(x: Tensor, each: int) -> int:
+    """Returns the groups of a transposed convolution whose weights do not tell them.
+
+    Args:
+        x: Input.
+        each: Channels of a group; of the last group left, some.
+
+    Raises:
+        ValueError: Channels do not make whole groups.
+    """
+    if x.shape[1] > each and x.shape[1] % each:
+        raise ValueError(f"{x.shape[1]} channels in groups of {each}")
+    return max(x.shape[1] // each, 1)
+
+
+def transposed(each: int, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Iterator[Axis]:
+    """Yields what can be left out of a transposed convolution; arguments as of `groups_of`."""
+    groups = max(x.shape[1] // each, 1)
+    unit = each if groups > 1 else 1
+    yield (
+        *(Along(0, 1, unit), Along(1, 0, unit)),
+        *((Along(2, 0, w.shape[1]),) if bias is not None and groups > 1 else ()),
+    )
+    yield Along(1, 1), *((Along(2, 0, runs=groups),) if bias is not None else ())
+    yield (Along(0, 0),)
+    for axis in range(2, len(x.shape)):
+        yield (Along(0, axis),)
+        yield (Along(1, axis),)
