@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from accelsdk.cli.console import Options, Plugin, parse_options
 from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
@@ -27,16 +28,13 @@ from accelsdk_conformance.vendor import vendor_case_files
 INTERRUPTED = 130  # as a shell tells an interrupt
 _USAGE_CODES = ("NOT_FOUND", "INVALID_ARGUMENT")
 
-
 _CHOOSING, _RUNNING, _AFTER = "Choosing cases", "Running", "Results"
 
 
 def command(
     context: typer.Context,
-    plugin: Annotated[str, typer.Option(help="Backend to judge; see `accelsdk plugins`.")] = "",
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the plugin, name=value; repeatable.")
-    ] = None,
+    plugin: Plugin = "",
+    option: Options = None,
     device: Annotated[int, typer.Option(min=0, help="Which of the plugin's devices.")] = 0,
     profile: Annotated[
         list[Profile] | None,
@@ -162,7 +160,7 @@ def command(
         )
     settings = Settings(
         plugin=plugin,
-        options=_options(option or []),
+        options=parse_options(option),
         seed=seed,
         timeout=timeout,
         jobs=jobs,
@@ -280,16 +278,6 @@ def _conclude(found: Run, report: Path | None) -> int:
         write_reports(found, report)
         typer.echo(f"report: {report / 'report.html'}")
     return found.exit_code
-
-
-def _options(given: list[str]) -> dict[str, str]:
-    found = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise InvalidArgument(f"--option {item!r}", remedy="write --option name=value")
-        found[name] = value
-    return found
 
 
 def _replayed(wanted: str, files: list[Path]) -> Case:

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options that name the plugin and choose the cases."""
     group = parser.getgroup("accelsdk conformance")
     group.addoption("--accel-plugin", default="", help="backend to judge")
-    group.addoption("--accel-option", action="append", default=[], help="name=value; repeatable")
+    group.addoption("--accel-option", action="append", default=[], help="NAME=VALUE; repeatable")
     group.addoption("--accel-profile", action="append", default=[], help="repeatable; default all")
     group.addoption("--accel-level", default="standard", choices=["smoke", "standard"])
 
@@ -46,9 +46,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def conformance_settings(pytestconfig: pytest.Config) -> Settings:
     """Plugin and options, as given on the command line."""
+    from accelsdk.cli.console import parse_options
     from accelsdk_conformance.settings import Settings
 
-    options = dict(item.split("=", 1) for item in pytestconfig.getoption("--accel-option"))
+    options = parse_options(pytestconfig.getoption("--accel-option"))
     return Settings(plugin=pytestconfig.getoption("--accel-plugin"), options=options)
 
 

@@ -76,9 +76,8 @@ def export(
             judged = [_judged(want, i, expected) for i, want in enumerate(problem.oracle.expected)]
         operands = _codes("operand", problem.operands) | _codes("before", problem.before or ())
         outputs = {f"output{i}": out.codes for i, out in enumerate(one.outputs)}
-        np.savez(draft / "operands.npz", **operands)  # type: ignore[arg-type] # its stub's keywords
-        np.savez(draft / "expected.npz", **expected)  # type: ignore[arg-type]
-        np.savez(draft / "actual.npz", **outputs)  # type: ignore[arg-type]
+        for stem, arrays in (("operands", operands), ("expected", expected), ("actual", outputs)):
+            np.savez(draft / f"{stem}.npz", **arrays)  # type: ignore[arg-type] # none is allow_pickle
         data = _described(case, settings, problem, judged, one)
         (draft / "problem.json").write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
         command = f"{settings.command()} --replay {quoted(str(folder))}"
@@ -224,10 +223,10 @@ def _acceptance(tier: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     return _KINDS[tier["kind"]](**given)
 
 
-def _read(folder: Path) -> Any:  # noqa: ANN401 # JSON
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / "problem.json"
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
         version = data["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(

@@ -150,9 +150,11 @@ def _single(value: float, fmt: Format = FLOAT32) -> Tensor:
     return encode(np.array([value]), fmt)
 
 
-def _within(value: float, bound: float, **more: Mask) -> Expected:
+def _within(
+    value: float, bound: float, *, nan: Mask | None = None, positive: Mask | None = None
+) -> Expected:
     high = np.array([value])
-    accept = Within(Doubled(high, np.zeros(1)), np.array([bound]), **more)  # type: ignore[arg-type]
+    accept = Within(Doubled(high, np.zeros(1)), np.array([bound]), nan=nan, positive=positive)
     return Expected(FLOAT32, (1,), ((Tier.T3, accept),), Tier.T3)
 
 

@@ -128,7 +128,7 @@ def test_equal_runs_give_equal_reports(tmp_path):
     ("arguments", "text"),
     [
         (["--plugin", "nobody"], "nobody"),
-        (["--plugin", "reference_cpu", "--option", "memory"], "name=value"),
+        (["--plugin", "reference_cpu", "--option", "memory"], "NAME=VALUE"),
         (["--plugin", "reference_cpu", "--option", "nonsense=1"], "nonsense"),
         (["--plugin", "reference_cpu", "--replay", "no/such/case"], "no/such/case"),
         (["--plugin", "reference_cpu", "--select", "no/such/*"], "no/such/*"),

@@ -13,7 +13,7 @@ from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.composite import carried_problem
 from accelsdk_conformance.oracles.carried import Carried
-from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers
+from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import Context, Problem
 
 _STEPS, _BATCH, _WIDTH = 4, 3, 3
@@ -224,7 +224,7 @@ def _run(
     return _stacked(outputs, 0), tuple(states)
 
 
-def _chosen(where: Any, a: Carried, b: Carried) -> Carried:  # noqa: ANN401 # a mask
+def _chosen(where: Mask, a: Carried, b: Carried) -> Carried:
     value, error = np.where(where, a.value, b.value), np.where(where, a.error, b.error)
     return Carried(value, error, a.fmt)
 

@@ -19,6 +19,7 @@ from accelsdk_conformance.generators.products import problem as product_problem
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.tensor import (
     F64,
+    Codes,
     Tensor,
     code_dtype,
     encode,
@@ -144,7 +145,7 @@ def move_specials(case: Case, context: Context) -> Problem:
     )
 
 
-def _codes(fmt: Format, codes: Any) -> Expected:  # noqa: ANN401 # an array of any unsigned type
+def _codes(fmt: Format, codes: Codes) -> Expected:
     return Expected(fmt, codes.shape, ((Tier.T0, Exact(codes)),), Tier.T0)
 
 

@@ -224,7 +224,7 @@ class Verdict:
             if exact_domain(self.sums, spec).all():
                 break
             for value in values:
-                other = replace(spec, **{name: value})  # type: ignore[arg-type]
+                other = replace(spec, **{name: value})  # type: ignore[arg-type] # by name
                 if getattr(spec, name) != value and self.holds(actual, other):
                     was = getattr(spec, name)
                     reason = f"claim {name}={was} may be false: {value} bounds the errors"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
 
-from accelsdk.backend.datasheet import NumericsDatasheet
+from accelsdk.backend.datasheet import CastSpec, IntSpec, MxSpec, NumericsDatasheet, RequantSpec
 from accelsdk.numerics.accumulate import AccumulatorSpec
 from accelsdk_conformance.probe.reading import Fingerprint, Reading, shown
+
+#: What the datasheet says of the arithmetic that one fingerprint measures.
+Spec = AccumulatorSpec | IntSpec | CastSpec | MxSpec | RequantSpec
 
 #: From best to worst; a claim of "at least" is kept by anything before it.
 _PRECISIONS = ("native", "bf16x9", "bf16x6", "bf16x3", "tf32", "bf16")
@@ -57,7 +59,7 @@ def claims(fingerprint: Fingerprint, datasheet: NumericsDatasheet) -> list[Claim
     return [_claim(name, reading, spec) for name, reading in fingerprint.fields.items()]
 
 
-def _spec(fingerprint: Fingerprint, datasheet: NumericsDatasheet) -> Any:  # noqa: ANN401 # of 5 kinds
+def _spec(fingerprint: Fingerprint, datasheet: NumericsDatasheet) -> Spec | None:
     names = fingerprint.formats
     match fingerprint.kind:
         case "contraction":
@@ -72,9 +74,8 @@ def _spec(fingerprint: Fingerprint, datasheet: NumericsDatasheet) -> Any:  # noq
             return datasheet.requantize
 
 
-def _claim(name: str, reading: Reading, spec: Any) -> Claim:  # noqa: ANN401 # see _spec
-    known = spec is not None and name in {row.name for row in fields(spec)}
-    if not known:
+def _claim(name: str, reading: Reading, spec: Spec | None) -> Claim:
+    if spec is None or name not in {row.name for row in fields(spec)}:
         verdict = Verdict.UNCLAIMED if reading.measured else Verdict.UNSEEN
         return Claim(name, reading, "", verdict)
     declared = getattr(spec, name)
@@ -90,17 +91,13 @@ def _claim(name: str, reading: Reading, spec: Any) -> Claim:  # noqa: ANN401 # s
             text = f">= {text}" if number else text
     if not reading.measured:
         return Claim(name, reading, text, Verdict.UNSEEN)
-    if _lenient(spec):
+    if isinstance(spec, AccumulatorSpec) and spec.guarantee == "at_least":
         held = _exact_enough(reading, spec) if name == "align_bits" and declared is None else False
         held = held or _at_least(name, reading, declared)
     else:
         held = _equal(name, reading, declared)
     verdict = Verdict.AGREES if held else Verdict.DIFFERS
     return Claim(name, reading, text, verdict)
-
-
-def _lenient(spec: Any) -> bool:  # noqa: ANN401 # see _spec
-    return isinstance(spec, AccumulatorSpec) and spec.guarantee == "at_least"
 
 
 def _exact_enough(reading: Reading, spec: AccumulatorSpec) -> bool:

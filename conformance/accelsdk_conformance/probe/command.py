@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from accelsdk.backend.files import written
-from accelsdk.errors import InvalidArgument, NotFound
+from accelsdk.cli.console import Options, Plugin, parse_options
+from accelsdk.errors import NotFound
 from accelsdk.formats import by_name
 from accelsdk_conformance.probe import show
 from accelsdk_conformance.probe.survey import survey, targets
@@ -19,10 +20,8 @@ _REFUTED = 1
 
 
 def command(
-    plugin: Annotated[str, typer.Option(help="Backend to measure; see `accelsdk plugins`.")],
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the plugin, name=value; repeatable.")
-    ] = None,
+    plugin: Plugin,
+    option: Options = None,
     op: Annotated[
         list[str] | None, typer.Option(help="Only this op, as MatMul or Cast; repeatable.")
     ] = None,
@@ -40,7 +39,7 @@ def command(
     Exit codes: 0 every declared field holds, 1 one is refuted, 2 could not run, 3 usage.
     """
     ops, names = _known_ops(op or []), [by_name(name).name for name in format_ or []]
-    subject = ClientSubject(plugin, _options(option or []))
+    subject = ClientSubject(plugin, parse_options(option))
     try:
         found = show.findings(survey(subject, ops, names), subject.datasheet)
         described = subject.describe()
@@ -59,13 +58,3 @@ def _known_ops(given: list[str]) -> list[str]:
         if name not in known:
             raise NotFound(f"nothing to measure of {name!r}", remedy="ops: " + ", ".join(known))
     return given
-
-
-def _options(given: list[str]) -> dict[str, str]:
-    found = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise InvalidArgument(f"--option {item!r}", remedy="write --option name=value")
-        found[name] = value
-    return found

@@ -11,6 +11,7 @@ from accelsdk.formats import FLOAT32, INT8, INT32, UINT8, Format
 from accelsdk.numerics.requantize import fixed_multiply
 from accelsdk_conformance.oracles.tensor import Tensor, encode, from_integers
 from accelsdk_conformance.probe.reading import Reading, unseen
+from accelsdk_conformance.probe.unit import WINDOW
 from accelsdk_conformance.problem import Problem, always
 from accelsdk_conformance.subject import ClientSubject
 
@@ -41,17 +42,15 @@ class IntegerUnit:
         """Returns ``a[M, K] @ b[K]``."""
         self.executions += 1
         left, right = from_integers(a, self.a), from_integers(b, self.b)
-        attributes: dict[str, object] = {}
         if self.op == "ConvInteger":  # channels are K, positions are rows
             left = Tensor(self.a, np.ascontiguousarray(left.codes.T)[None])
             right = Tensor(self.b, right.codes[None, :, None])
-            attributes = {"strides": (1,), "pads": (0, 0), "dilations": (1,), "group": 1}
         else:
             right = Tensor(self.b, right.codes[:, None])
         problem = Problem(
             op=self.op,
             operands=(left, right),
-            attributes=attributes,  # type: ignore[arg-type] # of the op table
+            attributes=WINDOW if self.op == "ConvInteger" else {},
             oracle=always(),
         )
         return self.subject.run(problem, _POISON)[0].integers.reshape(-1)

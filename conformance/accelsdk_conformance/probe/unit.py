@@ -7,7 +7,9 @@ one execution: the diagonal of a matrix product.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from accelsdk.errors import AccelError
 from accelsdk.formats import E8M0, FLOAT32, Format
+from accelsdk.graph.graph import Attribute
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
 from accelsdk_conformance.problem import Problem, always
 from accelsdk_conformance.subject import ClientSubject
@@ -24,6 +27,10 @@ _BLOCK = 32
 _POISON = 0xA5
 _REACH = 60  # powers of two beyond which no probe goes, so that float32 sums stay normal
 _BIAS = 127
+#: Attributes of a convolution that is a matrix product.
+WINDOW: Mapping[str, Attribute] = MappingProxyType(
+    {"strides": (1,), "pads": (0, 0), "dilations": (1,), "group": 1}
+)
 
 
 class Unit(Protocol):
@@ -92,15 +99,14 @@ class SdkUnit:
             x = Tensor(self.a, np.ascontiguousarray(left.T)[None])
             w = Tensor(self.b, np.ascontiguousarray(right.T)[:, :, None])
             bias = () if c is None else (encode(c, self.out),)
-            shape = {"strides": (1,), "pads": (0, 0), "dilations": (1,), "group": 1}
-            found.append(self._run((x, w, *bias), shape)[0].T)
+            found.append(self._run((x, w, *bias), WINDOW)[0].T)
         return np.stack(found)
 
-    def _run(self, operands: tuple[Tensor, ...], attributes: dict[str, object]) -> F64:
+    def _run(self, operands: tuple[Tensor, ...], attributes: Mapping[str, Attribute]) -> F64:
         problem = Problem(
             op=self.op,
             operands=operands,
-            attributes=attributes,  # type: ignore[arg-type] # of the op table, all of them
+            attributes=attributes,
             oracle=always(),
         )
         return self.subject.run(problem, _POISON)[0].values

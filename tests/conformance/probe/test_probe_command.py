@@ -68,7 +68,7 @@ def test_a_host_adds_as_ieee(capsys):
         (("--plugin", "nobody"), "nobody"),
         (("--plugin", "sim_card", "--op", "Softmax"), "ops: MatMul"),
         (("--plugin", "sim_card", "--format", "float7"), "float7"),
-        (("--plugin", "sim_card", "--option", "preset"), "name=value"),
+        (("--plugin", "sim_card", "--option", "preset"), "NAME=VALUE"),
     ],
 )
 def test_mistakes_are_told(capsys, words, said):
