@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.backend.datasheet import CastSpec, QuantSpec
+from accelsdk.backend.datasheet import CastSpec, QuantSpec, RequantSpec
 from accelsdk.formats import (
     BFLOAT16,
     E8M0,
@@ -325,6 +325,7 @@ def requantize(case: Case, context: Context) -> Problem:
     bias = None
     if case.parameters.get("bias", 0):
         bias = from_integers(rng.integers(-(2**31), 2**31, channels), INT32)
+    spec = context.datasheet.requantize or RequantSpec()
     got = oracle.requantize(
         acc.integers,
         real,
@@ -334,6 +335,9 @@ def requantize(case: Case, context: Context) -> Problem:
         bias=bias.integers if bias else None,
         arithmetic=arithmetic,
         relu=relu,
+        work=spec.arithmetic,
+        rounding=Rounding(spec.rounding),
+        clamp=spec.clamp,
     )
     tensors = [acc, got.tensor, got.other]
     axis = int(case.parameters.get("axis", -1))

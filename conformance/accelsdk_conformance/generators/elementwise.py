@@ -73,7 +73,7 @@ def _unary_of(case: Case, context: Context, x: Tensor, attributes: dict[str, Any
     fmt = x.format
 
     def expected(flush: bool) -> Expected:
-        given = _flushed(x.values, fmt) if flush else x.values
+        given = flushed(x.values, fmt) if flush else x.values
         reference, rest = _reference(case.op, attributes, given, fmt)
         free = given == -np.inf if case.op in functions.LIMIT_FREE else None
         if case.op == "Softsign":
@@ -100,7 +100,8 @@ def either(op: str, fmt: Format, context: Context, expected: Callable[[bool], Ex
     return lambda outputs: (flushed if judge(outputs[0], flushed).passed else kept,)
 
 
-def _flushed(x: F64, fmt: Format) -> F64:
+def flushed(x: F64, fmt: Format) -> F64:
+    """Returns values, those that are subnormal in a format as zeros of their sign."""
     return np.where(np.abs(x) < fmt.smallest_normal, np.copysign(0.0, x), x)
 
 
@@ -189,8 +190,14 @@ def judged(
     limit = functions.LIMITS.get(op)
     spec = context.datasheet.function(op, fmt.name)
     low = rest if rest is not None and rest.any() else None
+    rounded = encode(reference, fmt, low=low)
+    kept = encode(flushed(reference, fmt), fmt, low=low) if flush else rounded
+    # Tininess is found before or after rounding (IEEE 754-2019, 7.5): what rounds up to the
+    # smallest normal number may be flushed, or not.
+    edge = np.abs(rounded.values) == fmt.smallest_normal
     exact = expect_exact(
-        encode(_flushed(reference, fmt) if flush else reference, fmt, low=low),
+        kept,
+        others=(np.where(edge, rounded.codes, kept.codes),) if flush else (),
         signed_zero=op not in functions.ZERO_FREE and not flush,
         free=free,
         claim=f"functions[{op}, {fmt}]" if spec else "",
@@ -210,6 +217,8 @@ def judged(
     size = np.abs(np.where(np.isfinite(x), x, 0.0)) if of == "|x|" else np.full(x.shape, weight)
     with np.errstate(over="ignore", invalid="ignore"):
         within = _within(op, x, reference, fmt, ulp, floor * size, limit, free)
+        if op == "Sigmoid" and spec is None:
+            within = _decomposed(within, reference, fmt)
     if rest is not None:
         within = replace(within, value=Doubled(within.value.high, rest))
     if flush:
@@ -255,6 +264,19 @@ def _within(
     )
 
 
+def _decomposed(within: Within, reference: F64, fmt: Format) -> Within:
+    """Widens the limit of Sigmoid to that of 1 / (1 + exp(-x)), which a compiler may make of it.
+
+    The exponential's error counts for the share 1 - sigmoid(x) that it has of the sum; the sum and
+    the quotient add half a unit each. A relative error of one unit is up to two in the last
+    place. Where the exponential is infinite, the quotient is zero.
+    """
+    share = np.where(np.isfinite(reference), 1 - reference, 0.0)
+    units = 2 * (functions.LIMITS["Exp"].default(fmt) * share + 1)
+    bound = np.maximum(within.bound, units * _last_place(within.value.high, fmt) * (1 + 2.0**-20))
+    return replace(within, bound=bound, also_zero=reference * fmt.max < 1)
+
+
 def _last_place(value: F64, fmt: Format) -> F64:
     """Returns the unit in the last place of finite values."""
     if fmt == FLOAT64:
@@ -274,6 +296,8 @@ def binary(case: Case, context: Context) -> Problem:
     shape = str(case.parameters.get("shape", "same"))
     x, y = data.paired(fmt, _pool(case.op, fmt, rng), rng, shape)
     attributes = {k: v for k, v in case.parameters.items() if k == "fmod"}
+    if _ignores_nan(case, context):  # of a signaling NaN, too: maximumNumber; or not: maxNum
+        x, y = (Tensor(fmt, _quiet(t.codes, fmt)) for t in (x, y))
     return _binary(case, context, x, y, attributes)
 
 
@@ -300,17 +324,18 @@ def _binary_of(
     case: Case, context: Context, x: Tensor, y: Tensor, attributes: dict[str, Any]
 ) -> Problem:
     fmt, op = x.format, case.op
+    ignore = _ignores_nan(case, context)
 
     def expected(flush: bool) -> Expected:
         a, b = np.broadcast_arrays(x.values, y.values)
         if flush:
-            a, b = _flushed(a, fmt), _flushed(b, y.format) if y.format.is_float else b
+            a, b = flushed(a, fmt), flushed(b, y.format) if y.format.is_float else b
         with np.errstate(all="ignore"):
             if fmt == FLOAT64 and op == "Pow":
                 wide = functions.binary(op, _extended(a), _extended(b))
                 reference, rest = _halves(wide)
                 return judged(op, a, reference, fmt, context, None, rest, flush)
-            reference = functions.binary(op, a, b, fmod=True)
+            reference = functions.binary(op, a, b, fmod=True, ignore=ignore)
         if fmt == FLOAT64 and op in _CORRECT and not flush:
             return expect_exact(
                 Tensor(fmt, reference.view(np.uint64)), signed_zero=op not in functions.ZERO_FREE
@@ -319,6 +344,11 @@ def _binary_of(
 
     oracle = either(op, fmt, context, expected)
     return Problem(op=op, operands=(x, y), attributes=attributes, oracle=oracle)
+
+
+def _ignores_nan(case: Case, context: Context) -> bool:
+    spec = context.datasheet.function(case.op, data.format_of(case, 0).name)
+    return spec is not None and spec.nan == "ignore"
 
 
 def _pool(op: str, fmt: Format, rng: np.random.Generator) -> Codes:

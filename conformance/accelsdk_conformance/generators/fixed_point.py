@@ -48,6 +48,7 @@ def shifts(case: Case, context: Context) -> Problem:
         bias=bias,
         arithmetic=arithmetic,
         relu=relu,
+        clamp=context.datasheet.requantize is None or context.datasheet.requantize.clamp,
     )
     attributes: dict[str, Any] = {
         "to": target.name,

@@ -28,11 +28,13 @@ def rows(case: Case, context: Context) -> Problem:
     bias = encode(rng.normal(size=inner), fmt) if given.get("bias", 1) else None
     attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
     count = int(given.get("outputs", 1))
+    one_pass = _one_pass(case, context, fmt)
 
     def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
         flat = x.values.reshape(x.shape[0], -1)
         nan = np.asarray(np.isnan(flat).any(axis=1))
-        found, extras = _normalised(case.op, np.where(nan[:, None], 0.0, flat), epsilon, fmt)
+        plain = np.where(nan[:, None], 0.0, flat)
+        found, extras = _normalised(case.op, plain, epsilon, fmt, one_pass)
         result = found * Carried.exact(scale.values.reshape(-1), fmt)
         if bias is not None:
             result = result + Carried.exact(bias.values.reshape(-1), fmt)
@@ -57,7 +59,23 @@ def rows(case: Case, context: Context) -> Problem:
     return shrinkable(make, operands if case.op == "RMSNormalization" else (*operands, bias), axes)
 
 
-def _normalised(op: str, values: F64, epsilon: float, fmt: Format) -> tuple[Carried, list[Carried]]:
+def _one_pass(case: Case, context: Context, fmt: Format) -> bool:
+    spec = context.datasheet.reduction(case.op, fmt.name)
+    return spec is not None and spec.variance == "one_pass"
+
+
+def _variance(value: Carried, mean: Carried, centred: Carried, one_pass: bool) -> Carried:
+    """Returns the mean of squared distances, with the error that its declared way has."""
+    found = (centred * centred).mean()
+    if not one_pass:
+        return found
+    difference = (value * value).mean() - mean * mean
+    return Carried(found.value, difference.error, found.fmt)
+
+
+def _normalised(
+    op: str, values: F64, epsilon: float, fmt: Format, one_pass: bool
+) -> tuple[Carried, list[Carried]]:
     """Returns rows of mean 0 and deviation 1, and the means and deviations that they had.
 
     These are found in float32 at least (ONNX: stash_type).
@@ -69,7 +87,7 @@ def _normalised(op: str, values: F64, epsilon: float, fmt: Format) -> tuple[Carr
     else:
         mean = value.mean()
         centred = value - mean
-        deviation = inverse((centred * centred).mean(), epsilon, wide)
+        deviation = inverse(_variance(value, mean, centred, one_pass), epsilon, wide)
         unit, extras = centred * deviation, [mean, deviation]
     return Carried(unit.value, unit.error, fmt).rounded(0.5), extras
 
@@ -115,10 +133,11 @@ def channels(case: Case, context: Context) -> Problem:
     scale, bias = (encode(rng.normal(size=6), fmt) for _ in range(2))
     operands: tuple[Tensor, ...] = (x, scale, bias)
     if op == "BatchNormalization":
-        mean = encode(rng.normal(size=6) * 0.2, fmt)
+        centre = encode(rng.normal(size=6) * 0.2, fmt)
         variance = encode(rng.uniform(0.5, 2.0, 6), fmt)
-        operands = (*operands, mean, variance)
+        operands = (*operands, centre, variance)
     each = 6 // int(given.get("groups", 3)) if op == "GroupNormalization" else 1
+    one_pass = _one_pass(case, context, fmt)
 
     def make(x: Tensor, *per: Tensor) -> Problem:
         spread_shape = (1, -1, *(1,) * (len(x.shape) - 2))
@@ -136,8 +155,9 @@ def channels(case: Case, context: Context) -> Problem:
             if op == "GroupNormalization":
                 attributes["num_groups"] = groups
             parts = Carried.exact(x.values.reshape(x.shape[0] * groups, -1), fmt)
-            centred = parts - parts.mean()
-            unit = centred * inverse((centred * centred).mean(), epsilon, fmt)
+            mean = parts.mean()
+            centred = parts - mean
+            unit = centred * inverse(_variance(parts, mean, centred, one_pass), epsilon, fmt)
             unit = Carried(unit.value.reshape(x.shape), unit.error.reshape(x.shape), fmt)
             result = unit * scale + bias
         return carried_problem(op, (x, *per), attributes, [result])

@@ -15,6 +15,7 @@ from accelsdk_conformance.oracles.doubled import total as total_of
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
     Acceptance,
+    BelowProfile,
     Context,
     Exact,
     Expected,
@@ -62,8 +63,18 @@ def folded_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> t
 
 
 def total(case: Case, context: Context) -> Problem:
-    """ReduceSum on exact whole numbers, ordinary data, and NaN in every lane."""
+    """ReduceSum on exact whole numbers, ordinary data, and NaN in every lane.
+
+    Raises:
+        BelowProfile: Sums are declared to have fewer bits than those of float32.
+    """
     fmt = data.format_of(case, 0)
+    spec = context.datasheet.reduction(case.op, fmt.name)
+    if fmt.is_float and spec is not None and spec.significand_bits < 24:
+        raise BelowProfile(
+            f"reductions[{case.op}, {fmt}].significand_bits is {spec.significand_bits}; "
+            f"profile {case.profile} asks for 24 or more"
+        )
     rng = data.rng(case, context)
     shape, axes = SHAPES[str(case.parameters["shape"])]
     keep = bool(case.parameters.get("keepdims", 1))
@@ -160,7 +171,8 @@ def product(case: Case, context: Context) -> Problem:
         x = from_integers(rng.choice([1, -1, 3, -5, 1, 7], shape), fmt)  # odd: never wraps to 0
         flat = from_integers(fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
     keep = int(case.parameters.get("keepdims", 1))
-    expected = _reshaped(expect_exact(flat), folded_shape(shape, axes, bool(keep)))
+    found = expect_exact(flat) if x.codes.size else _of_nothing(case, context, flat)
+    expected = _reshaped(found, folded_shape(shape, axes, bool(keep)))
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
     return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -238,13 +250,24 @@ def _extreme(
 
 
 def extreme_empty(case: Case, context: Context) -> Problem:
-    """The extreme of nothing is the neutral element: -Inf for Max, +Inf for Min."""
+    """The extreme of nothing is what is declared, or -Inf for Max, +Inf for Min."""
     fmt = data.format_of(case, 0)
     operand = represent(np.zeros((3, 0)), fmt)
     neutral = -np.inf if case.op == "ReduceMax" else np.inf
-    expected = expect_exact(represent(np.full(3, neutral), fmt))
+    expected = _of_nothing(case, context, represent(np.full(3, neutral), fmt))
     attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
     return Problem(op=case.op, operands=(operand,), attributes=attributes, oracle=always(expected))
+
+
+def _of_nothing(case: Case, context: Context, neutral: Tensor) -> Expected:
+    """Returns what reductions of nothing are declared to be, else the neutral element."""
+    spec = context.datasheet.reduction(case.op, neutral.format.name)
+    empty = "identity" if spec is None else spec.empty
+    if empty == "zero":
+        neutral = Tensor(neutral.format, np.zeros_like(neutral.codes))
+    free = np.full(neutral.shape, empty == "undefined")
+    claim = f"reductions[{case.op}, {neutral.format}].empty" if spec else ""
+    return expect_exact(neutral, free=free, claim=claim)
 
 
 def arg_extreme(case: Case, context: Context) -> Problem:

@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 from accelsdk.formats import BOOL
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, whole
-from accelsdk_conformance.oracles.tensor import Codes, Tensor, code_dtype, represent
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact, shrinkable
+from accelsdk_conformance.generators.elementwise import either, flushed
+from accelsdk_conformance.oracles.tensor import Tensor, code_dtype, encode, represent
+from accelsdk_conformance.problem import (
+    Context,
+    Expected,
+    Problem,
+    always,
+    expect_exact,
+    shrinkable,
+)
 
 _COMPARISONS = {
     "Equal": np.equal,
@@ -120,16 +128,31 @@ def clip(case: Case, context: Context) -> Problem:
         for end, name in zip(ends, ("min", "max"), strict=True)
     ]
 
+    spec = context.datasheet.function("Clip", fmt.name)
+    ignore = spec is not None and spec.nan == "ignore"
+
     def make(x: Tensor, low: Tensor | None, high: Tensor | None) -> Problem:
-        codes: Codes = x.codes
-        if low is not None:
-            codes = np.where(_ordered(x) < _ordered(low), low.codes, codes)
-        if high is not None:
-            codes = np.where(_ordered(Tensor(fmt, codes)) > _ordered(high), high.codes, codes)
-        expected = expect_exact(Tensor(fmt, codes.astype(code_dtype(fmt))), signed_zero=False)
-        return Problem(op="Clip", operands=(x, low, high), oracle=always(expected))
+        def expected(flush: bool) -> Expected:
+            given = encode(flushed(x.values, fmt), fmt) if flush else x
+            return expect_exact(_clipped(given, low, high, ignore), signed_zero=False)
+
+        oracle = either("Clip", fmt, context, expected)
+        return Problem(op="Clip", operands=(x, low, high), oracle=oracle)
 
     return shrinkable(make, (x, *given))
+
+
+def _clipped(x: Tensor, low: Tensor | None, high: Tensor | None, ignore: bool) -> Tensor:
+    """Returns a tensor between limits; of a NaN that is ignored, the first limit is left."""
+    fmt, codes = x.format, x.codes
+    if low is not None:
+        codes = np.where(_ordered(x) < _ordered(low), low.codes, codes)
+    if high is not None:
+        codes = np.where(_ordered(Tensor(fmt, codes)) > _ordered(high), high.codes, codes)
+    first = high if low is None else low
+    if ignore and fmt.is_float and first is not None:
+        codes = np.where(np.isnan(x.values), first.codes, codes)
+    return Tensor(fmt, codes.astype(code_dtype(fmt)))
 
 
 def _ordered(x: Tensor) -> NDArray[Any]:

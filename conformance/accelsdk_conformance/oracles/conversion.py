@@ -210,6 +210,9 @@ def requantize(
     bias: NDArray[np.int64] | None = None,
     arithmetic: str = "float32",
     relu: bool = False,
+    work: str = "float32",
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    clamp: bool = True,
 ) -> Requantized:
     """Scales 32-bit accumulators to 8 bits.
 
@@ -222,25 +225,48 @@ def requantize(
         bias: Added to the accumulator, wrapping at 32 bits.
         arithmetic: ``float32``, ``fixed_single`` or ``fixed_double``.
         relu: Whether results below the zero point become the zero point.
+        work: Declared arithmetic of real factors: ``float32``, ``float64``, ``fixed_single``,
+            ``fixed_double`` or ``inexact``.
+        rounding: Declared rounding of real factors.
+        clamp: Whether codes saturate, or wrap.
     """
     if bias is not None:
         acc = ((acc + bias + 2**31) % 2**32) - 2**31
     if arithmetic == "float32":
-        exact = acc.astype(np.float64) * multiplier  # 31 + 24 bits: the last two may be lost
-        steps = np.rint(float32(float32(acc.astype(np.float64)) * multiplier))
-        fraction = np.abs(exact - np.floor(exact) - 0.5)
-        exact_ties = (np.abs(acc) < 2**24) & (np.frexp(multiplier)[0] == 0.5)
-        near = ~exact_ties & (fraction <= 4 * 2.0**-24 * np.abs(exact))
-        other = np.where(near, np.where(steps == np.floor(exact), steps + 1, steps - 1), steps)
-        settled = np.where(near, steps, np.rint(exact))
+        settled, other = _scaled(acc, multiplier, work, rounding)
     elif shift is not None and arithmetic in ("fixed_single", "fixed_double"):
         settled = _fixed(acc, multiplier.astype(np.int64), shift, arithmetic).astype(np.float64)
         other = settled
     else:
         raise InvalidArgument(f"no requantise arithmetic {arithmetic!r}")
     return Requantized(
-        _place(settled, zero_point, target, relu), _place(other, zero_point, target, relu)
+        _place(settled, zero_point, target, relu, clamp),
+        _place(other, zero_point, target, relu, clamp),
     )
+
+
+def _scaled(
+    acc: NDArray[np.int64], multiplier: F64, work: str, rounding: Rounding
+) -> tuple[F64, F64]:
+    """Returns sums times real factors as whole numbers, and what else they may become.
+
+    Float arithmetic errs by two roundings; where that may reach the other side of a rounding
+    boundary, both sides are right. Results so large that this is more than a step saturate.
+    """
+    if work.startswith("fixed"):
+        # 24 bits fit a Q31 multiplier: the factor is converted without a loss.
+        mantissa, exponent = np.frexp(multiplier)
+        whole = _fixed(acc, np.ldexp(mantissa, 31).astype(np.int64), 31 - exponent, work)
+        return whole.astype(np.float64), whole.astype(np.float64)
+    exact = acc.astype(np.float64) * multiplier  # 31 + 24 bits: the last two may be lost
+    if work == "inexact":
+        return np.floor(exact), np.ceil(exact)
+    ulp = 2.0**-24 if work == "float32" else 2.0**-53
+    room = np.where(
+        (np.abs(acc) < 2**24) & (np.frexp(multiplier)[0] == 0.5), 0.0, 4 * ulp * np.abs(exact)
+    )
+    low, high = round_whole(exact - room, rounding), round_whole(exact + room, rounding)
+    return low, np.where(room > 0, high, low)
 
 
 def _fixed(
@@ -253,9 +279,14 @@ def _fixed(
     return product
 
 
-def _place(steps: F64, zero_point: NDArray[np.int64], target: Format, relu: bool) -> Tensor:
+def _place(
+    steps: F64, zero_point: NDArray[np.int64], target: Format, relu: bool, clamp: bool
+) -> Tensor:
     low = -(1 << (target.bits - 1)) if target.is_signed else 0
     high = low + (1 << target.bits) - 1
+    if not clamp:
+        codes = (steps + zero_point - low) % (high - low + 1) + low
+        return from_integers(np.maximum(codes, zero_point) if relu else codes, target)
     floor = np.maximum(zero_point, low) if relu else low
     return from_integers(np.clip(steps + zero_point, floor, high), target)
 

@@ -241,8 +241,16 @@ _UNARY: Mapping[str, Unary] = {
 }
 
 
-def binary(op: str, x: F64, y: F64, fmod: bool = False) -> F64:
-    """Returns the float64 reference of a two-operand function."""
+def binary(op: str, x: F64, y: F64, fmod: bool = False, ignore: bool = False) -> F64:
+    """Returns the float64 reference of a two-operand function.
+
+    Args:
+        op: Name of the op.
+        x: First operand.
+        y: Second operand.
+        fmod: Whether Mod has the sign of the dividend.
+        ignore: Whether Max and Min of a NaN and a number are the number.
+    """
     match op:
         case "Add":
             return x + y
@@ -257,9 +265,9 @@ def binary(op: str, x: F64, y: F64, fmod: bool = False) -> F64:
         case "Mod":
             return np.fmod(x, y) if fmod else np.mod(x, y)
         case "Min":
-            return np.minimum(x, y)
+            return np.fmin(x, y) if ignore else np.minimum(x, y)
         case "Max":
-            return np.maximum(x, y)
+            return np.fmax(x, y) if ignore else np.maximum(x, y)
         case "PRelu":
             return np.where(x < 0, x * y, x)
     raise KeyError(op)

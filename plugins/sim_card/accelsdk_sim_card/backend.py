@@ -85,6 +85,7 @@ class SimCard(Backend):
         """Returns the cards of the simulated host."""
         parsed = settings.parse(options)
         memory = MemoryInfo(kind="device", capacity=parsed.profile.memory_bytes)
+        variant = variant_of(options)
         devices = tuple(
             DeviceInfo(
                 id=pci_address(ordinal),
@@ -98,6 +99,8 @@ class SimCard(Backend):
             )
             for ordinal in range(parsed.count)
         )
+        if variant is not None:
+            devices = tuple(variant.device(device) for device in devices)
         return Discovery(devices=devices)
 
     def supports(self, graph: Graph, node: Node, target: Target) -> Support:

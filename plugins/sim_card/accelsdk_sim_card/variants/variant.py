@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from accelsdk.backend.datasheet import NumericsDatasheet
-from accelsdk.backend.info import Target
+from accelsdk.backend.info import DeviceInfo, Target
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel
 from accelsdk_sim_card.defects.defect import Bind
@@ -41,6 +41,10 @@ def _same_target(target: Target) -> Target:
     return target
 
 
+def _same_device(device: DeviceInfo) -> DeviceInfo:
+    return device
+
+
 def _claims_all(node: Node) -> bool:
     return False
 
@@ -58,6 +62,7 @@ class Variant:
         preset: Makes the accumulators, of which engines and datasheet are made.
         declare: Makes the rest of the datasheet.
         target: Makes what the target says of itself.
+        device: Makes what each card says of itself.
         refuses: Says which nodes it does not claim.
     """
 
@@ -70,4 +75,5 @@ class Variant:
     preset: Callable[[Preset], Preset] = _same_preset
     declare: Declare = _same_sheet
     target: Callable[[Target], Target] = _same_target
+    device: Callable[[DeviceInfo], DeviceInfo] = _same_device
     refuses: Callable[[Node], bool] = _claims_all
