@@ -285,7 +285,7 @@ class Work:
                     late = late or event.failure
                 elif edge is not Edge.ORDER and self.verdict is None:
                     self.verdict = event.failure
-                elif event.residue:
+                elif edge is Edge.ORDER and event.residue:
                     left = [(e, Edge.ORDER) for e in event.residue if not e.done]
                     event.residue = tuple(e for e, _ in left)
                     self.watch(left)

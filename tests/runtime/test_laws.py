@@ -207,6 +207,21 @@ def test_law_2_work_that_waits_behind_cancelled_work_keeps_the_order(rig):
     first.wait(10)
 
 
+def test_law_2_what_fails_for_other_streams_does_not_take_their_order_along(rig):
+    gate, token, held = Semaphore(), CancelToken(), rig.device.create_stream()
+    held.write(rig.put(0), np.full(N, 1, np.uint8), wait=[gate.at(1)])
+    options = ExecuteOptions(cancel=token)
+    dropped = [held.execute(rig.load(), [rig.put(5)], options=options) for _ in range(2)]
+    other, x = rig.device.create_stream(), rig.put(0)
+    token.cancel()
+    # It waits for two runs that never began, both of them behind the held-back write.
+    lost = other.write(x, np.full(N, 3, np.uint8), wait=[run.complete for run in dropped])
+    fails(lost, Cancelled)
+    other.write(x, np.full(N, 4, np.uint8)).wait(10)
+    assert x.numpy().tolist() == [4] * N
+    gate.signal(1)
+
+
 # -- 3: a rejection leaves everything as it is ----------------------------------------------
 
 
