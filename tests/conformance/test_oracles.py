@@ -16,6 +16,7 @@ from accelsdk.formats import (
     E5M2,
     FLOAT16,
     FLOAT32,
+    FLOAT64,
     INT4,
     INT8,
     MX_ELEMENTS,
@@ -135,6 +136,32 @@ def test_special_values_of_a_product_follow_from_its_operands():
     np.testing.assert_array_equal(sums.nan, np.isnan(plain))
     np.testing.assert_array_equal(sums.positive, plain == np.inf)
     np.testing.assert_array_equal(sums.negative, plain == -np.inf)
+
+
+@pytest.mark.parametrize("spread", [1, 40, 400])
+def test_exponents_of_products_are_those_of_each_product(spread):
+    """As far apart as float64 holds their powers, and farther."""
+    rng = np.random.default_rng(spread)
+    a, b = (
+        rng.integers(-3, 4, shape) * np.exp2(rng.integers(-spread, spread + 1, shape))
+        for shape in ((7, 33), (33, 5))
+    )
+    a[0], a[1, 3] = 0, 0
+    sums = contract(a, b, FLOAT64, FLOAT64)
+    products = a[:, :, None] * b[None]
+    live = products != 0
+    leading = np.frexp(a)[1][:, :, None] + np.frexp(b)[1][None] - 2
+    some = live.any(axis=1)
+    field = np.where(live, leading, -10_000).max(axis=1)
+    np.testing.assert_array_equal(sums.field[some], field[some])
+    assert (sums.field[~some] < -10_000).all()
+    for i, j in np.argwhere(some):
+        exact = [Fraction(x) for x in products[i, live[i, :, j], j]]
+        grain = int(sums.grain[i, j])
+        assert all((x / Fraction(2) ** grain).denominator == 1 for x in exact)
+        assert any((x / Fraction(2) ** (grain + 1)).denominator == 2 for x in exact)
+    assert sums.unit <= sums.grain[some].min()
+    np.testing.assert_array_equal(sums.terms, live.sum(axis=1))
 
 
 SPECS = {

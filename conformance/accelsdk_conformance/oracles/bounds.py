@@ -256,11 +256,12 @@ def exact_domain(sums: Contraction, spec: AccumulatorSpec) -> Mask:
     top = int(sums.factors.a_field.max(initial=NOTHING)) + int(
         sums.factors.b_field.max(initial=NOTHING)
     )
+    if sums.factors.addend is not None:
+        top = max(top, int(floor_log2(np.abs(sums.factors.addend).max(initial=0.0))))
     coarse = (
         least <= sums.unit < -NOTHING
         and held >= sums.factors.bits
         and (spec.product_bits is None or sums.factors.bits <= spec.product_bits)
-        and sums.factors.addend is None
         and all(max(top, spec.align_floor) - cut <= sums.unit for cut in kept)
     )
     if coarse and sums.magnitude.max(initial=0.0) < np.ldexp(1.0, min(sums.unit + bits, 1023)):

@@ -9,6 +9,7 @@ double-double. The any-order bound is that of Higham, ASNA 2nd ed., section 3.1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,8 +117,7 @@ class Contraction:
 
         Subnormals are at emin; very small where there is no product.
         """
-        part = _extreme(self.factors.a_field, self.factors.b_field, largest=True)
-        found = part.astype(np.int64)
+        found = _extreme(self.factors.a_field, self.factors.b_field, largest=True)
         if self.factors.addend is None:
             return found
         return np.maximum(found, floor_log2(self.factors.addend))
@@ -125,8 +125,7 @@ class Contraction:
     @cached_property
     def grain(self) -> NDArray[np.int64]:
         """Exponent of the largest power of two that divides every term; large if none is."""
-        part = _extreme(_lowest_bit(self.factors.a), _lowest_bit(self.factors.b), largest=False)
-        found = part.astype(np.int64)
+        found = _extreme(_lowest_bit(self.factors.a), _lowest_bit(self.factors.b), largest=False)
         if self.factors.addend is None:
             return found
         return np.minimum(found, _lowest_bit(self.factors.addend))
@@ -136,20 +135,22 @@ class Contraction:
         """Sum over nonzero products of 2**floor(log2 product), for rounded products."""
         found: F64 = np.zeros(self.value.high.shape)
         for rows in _row_chunks(len(found), self.factors.b.size):
-            products = np.abs(self.factors.a[rows][:, :, None] * self.factors.b[None])
-            bits = products.view(np.int64) & np.int64(0x7FF << 52)
-            found[rows] = bits.view(np.float64).sum(axis=1)
+            products = self.factors.a[rows][:, :, None] * self.factors.b[None]
+            bits = products.view(np.int64)
+            bits &= np.int64(0x7FF << 52)
+            found[rows] = products.sum(axis=1)
         return found
 
 
-def field_exponent(x: F64, fmt: Format) -> NDArray[np.int64]:
-    """Returns the exponent field of each number as hardware sees it (subnormals: emin)."""
-    _, exponent = np.frexp(np.where(np.isfinite(x), x, 0.0))
-    plain = exponent.astype(np.int64) - 1
-    if not fmt.is_float:
-        # MXINT8 is a fixed-point number: its only exponent is that of the leading digit.
-        return np.where(x == 0, -fmt.mantissa_bits, plain)
-    return np.where(x == 0, fmt.emin, np.maximum(plain, fmt.emin))
+def field_exponent(x: F64, fmt: Format) -> I16:
+    """Returns the exponent field of each finite number as hardware sees it (subnormals: emin).
+
+    Of MXINT8, a fixed-point format, it is the exponent of the leading digit.
+    """
+    exponent = (np.ascontiguousarray(x).view(np.int64) >> 52).astype(np.int16) & 0x7FF
+    exponent -= 1023
+    found: I16 = np.maximum(exponent, fmt.emin if fmt.is_float else -fmt.mantissa_bits)
+    return found
 
 
 def contract(
@@ -180,54 +181,103 @@ def contract(
         bias = np.broadcast_to(np.where(np.isfinite(addend), addend, 0.0), shape)
     bits = a_format.precision + b_format.precision
     factors = Factors(left[0], right[0], left[1], right[1], left[2], right[2], bits, bias)
-    magnitude = np.abs(factors.a) @ np.abs(factors.b)
-    unit = _coarse(factors.a) + _coarse(factors.b)
+    left_size, right_size = np.abs(factors.a), np.abs(factors.b)
+    magnitude = left_size @ right_size
+    unit = _coarse(left_size) + _coarse(right_size)
     value = _exact(factors, magnitude, unit)
-    terms = np.rint((factors.a != 0).astype(np.float32) @ (factors.b != 0)).astype(np.int64)
+    terms = _live(left_size, right_size)
     if bias is not None:
         value = add(value, Doubled(bias, np.zeros(shape)))
         magnitude, terms = magnitude + np.abs(bias), terms + (bias != 0)
-        unit = min(unit, _coarse(bias))
-    nan, positive, negative = _specials(a, b, addend)
+        unit = min(unit, _coarse(np.abs(bias)))
+    plain = left[0] is a and right[0] is b and (addend is None or np.isfinite(addend).all())
+    nan, positive, negative = np.zeros((3, *shape), bool) if plain else _specials(a, b, addend)
     size = magnitude * (1 + 2.0**-50)
     return Contraction(factors, value, size, terms, unit, nan, positive, negative)
 
 
 def _prepared(x: F64, fmt: Format, exponent: NDArray[np.int64] | None) -> tuple[F64, I16, I16]:
-    finite = np.where(np.isfinite(x), x, 0.0)
-    field = field_exponent(finite, fmt)
-    scale = np.zeros(x.shape, np.int16) if exponent is None else exponent.astype(np.int16)
-    live = finite != 0
+    """Returns finite values with their scales, exponent fields and exponents of the scales."""
+    finite = np.isfinite(x)
+    value = x if finite.all() else np.where(finite, x, 0.0)
+    field = field_exponent(value, fmt)
+    scale = np.zeros(x.shape, np.int16)
     if exponent is not None:
-        finite = np.ldexp(finite, exponent)
-        field = field + exponent
-    return finite, np.where(live, field, NOTHING).astype(np.int16), scale
+        scale = exponent.astype(np.int16)
+        field += scale
+        np.putmask(field, value == 0, NOTHING)
+        return np.ldexp(value, exponent), field, scale
+    np.putmask(field, value == 0, NOTHING)
+    return value, field, scale
+
+
+def _live(a: F64, b: F64) -> NDArray[np.int64]:
+    """Counts the products that are not zero."""
+    if a.all() and b.all():
+        return np.full((a.shape[0], b.shape[1]), a.shape[1])
+    found: NDArray[np.int64] = np.rint((a != 0).astype(np.float32) @ (b != 0)).astype(np.int64)
+    return found
 
 
 def _lowest_bit(x: F64) -> I16:
     """Returns the exponent of the lowest bit of each number that is set; large for zero."""
     bits = np.ascontiguousarray(x).view(np.int64)
     exponent = (bits >> 52) & 0x7FF
-    digits = (bits & ((1 << 52) - 1)) | np.where(exponent > 0, np.int64(1) << 52, 0)
-    _, trailing = np.frexp((digits & -digits).astype(np.float64))
-    found = np.where(x == 0, -NOTHING, np.maximum(exponent, 1) - 1076 + trailing)
-    return found.astype(np.int16)
+    digits = (bits & ((1 << 52) - 1)) | ((exponent > 0).astype(np.int64) << 52)
+    place = (digits & -digits).astype(np.float64).view(np.int64) >> 52
+    found = np.maximum(exponent, 1) + (place - (1023 + 1075))
+    return np.where(digits == 0, -NOTHING, found).astype(np.int16)
 
 
-def _extreme(a: I16, b: I16, *, largest: bool) -> I16:
-    """Returns the largest (or smallest) ``a[i, k] + b[k, j]`` over k."""
-    pick, start = (np.maximum, 2 * NOTHING) if largest else (np.minimum, -2 * NOTHING)
-    found = np.full((a.shape[0], b.shape[1]), start, np.int16)
+def _extreme(a: I16, b: I16, *, largest: bool) -> NDArray[np.int64]:
+    """Returns the largest (or smallest) ``a[i, k] + b[k, j]`` over k, without what is `NOTHING`.
+
+    Each exponent stands for a power of a base that exceeds 2 K: the leading digit of the sum of
+    the products of these powers is that of the largest one, however float64 rounds the sum.
+    """
+    if not largest:
+        return -_extreme(-a, -b, largest=True)
+    if not a.size or not b.size or max(a.max(), b.max()) == NOTHING:
+        return np.full((a.shape[0], b.shape[1]), 2 * NOTHING)
+    width = a.shape[1].bit_length() + 1
+    tops = int(a.max()), int(b.max())
+    lows = [int(x.min(where=x != NOTHING, initial=-NOTHING)) for x in (a, b)]
+    if width * (sum(tops) - sum(lows)) > 1000:
+        return _extreme_of_all(a, b)
+    left, right = (_powers(x, top, width) for x, top in zip((a, b), tops, strict=True))
+    found = (left @ right).view(np.int64) >> 52
+    return np.where(found == 0, 2 * NOTHING, (found - 1023) // width + sum(tops))
+
+
+def _powers(x: I16, top: int, width: int) -> F64:
+    """Returns ``2**(width * (x - top))``, and 0 for what is `NOTHING`."""
+    biased = 1023 + width * (x.astype(np.int64) - top)
+    return (np.where(x == NOTHING, 0, biased) << 52).view(np.float64)
+
+
+def _extreme_of_all(a: I16, b: I16) -> NDArray[np.int64]:
+    """Returns the largest sums whatever the exponents, by looking at each."""
+    found = np.full((a.shape[0], b.shape[1]), 2 * NOTHING, np.int16)
     step = max(1, _CHUNK // max(found.size, 1))
     for first in range(0, a.shape[1], step):
         part = slice(first, first + step)
         sums = a.T[part, :, None] + b[part, None, :]
-        pick(found, pick.reduce(sums, axis=0), out=found)
-    return found
+        np.maximum(found, sums.max(axis=0), out=found)
+    return found.astype(np.int64)
 
 
-def _coarse(x: F64) -> int:
-    return int(_lowest_bit(x).min(initial=-NOTHING))
+def _coarse(size: F64) -> int:
+    """Returns the exponent of the largest power of two that divides all of these magnitudes."""
+    top = size.max(initial=0.0)
+    shift = 62 - math.frexp(top)[1]
+    if top == 0 or abs(shift) > 1000:
+        return int(_lowest_bit(size).min(initial=-NOTHING))
+    steps = size * 2.0**shift
+    whole = steps.astype(np.int64)
+    if not np.array_equal(whole, steps):
+        return int(_lowest_bit(size).min())
+    common = int(np.bitwise_or.reduce(whole, axis=None))
+    return (common & -common).bit_length() - 1 - shift
 
 
 def _exact(factors: Factors, magnitude: F64, unit: int) -> Doubled:
