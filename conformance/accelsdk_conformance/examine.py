@@ -162,9 +162,9 @@ def _reason(
     for index, (one, out, want) in enumerate(zip(judgements, outputs, expected, strict=True)):
         if one.passed:
             continue
-        if one.demanded is None:
+        if one.problem:
             parts.append(f"output {index}: {one.problem}")
-        else:
+        elif one.demanded is not None:
             wrong = int(one.demanded.wrong.sum())
             parts.append(
                 f"output {index}: {wrong} of {math.prod(out.shape)} {out.format} elements "

@@ -81,6 +81,8 @@ def judge(actual: Tensor, expected: Expected) -> Judgement:
             demanded = compared
             break
     passed = demanded is not None and not demanded.wrong.any()
+    if passed and expected.objection:
+        return Judgement(False, None, demanded, expected.objection)
     return Judgement(passed, reached if passed else None, demanded)
 
 

@@ -109,6 +109,8 @@ class Expected:
         required: The tier that the declaration demands; looser ones are for information.
         claim: The datasheet's field that a failure refutes, or empty.
         diagnose: Asked of outputs that miss the tier: which field of the claim is false.
+        objection: What is wrong with these outputs as a whole, although each element may be
+            right; empty if nothing is.
     """
 
     format: Format
@@ -117,6 +119,7 @@ class Expected:
     required: Tier
     claim: str = ""
     diagnose: Callable[[Tensor], Diagnosis] | None = None
+    objection: str = ""
 
 
 #: Judges outputs that depend on each other (MX scales and elements): returns, from the

@@ -21,6 +21,7 @@ from accelsdk_conformance.problem import (
     Axis,
     BelowProfile,
     Context,
+    Oracle,
     Problem,
     Remake,
     always,
@@ -97,21 +98,33 @@ def domain_bits(case: Case, spec: AccumulatorSpec | None) -> int:
     return min(spec.significand_bits, spec.align_bits + 1)
 
 
-def problem(case: Case, context: Context, product: Product) -> Problem:
-    """Returns the problem of one product of floats, judged at every tier."""
+def problem(
+    case: Case,
+    context: Context,
+    product: Product,
+    watch: Callable[[Verdict], Oracle] | None = None,
+) -> Problem:
+    """Returns the problem of one product of floats, judged at every tier.
+
+    Args:
+        case: Says op, profile and block size.
+        context: Holds the declaration.
+        product: The operands.
+        watch: Makes the oracle of the verdict; None: it looks at each element alone.
+    """
     verdict = judged(case, context, product)
     if product.exact:
         assert_exact(case, verdict)
     operands, attributes = _node(case, product, verdict.block, verdict.out)
 
     def again(given: tuple[Tensor | None, ...]) -> Problem:
-        return problem(case, context, _replaced(product, given))
+        return problem(case, context, _replaced(product, given), watch)
 
     return Problem(
         op=case.op,
         operands=operands,
         attributes=attributes,
-        oracle=always(verdict.expected()),
+        oracle=always(verdict.expected()) if watch is None else watch(verdict),
         explain=explainer(product.a, product.b),
         remake=Remake(again, lambda given: _axes(given, verdict.block)),
     )

@@ -178,6 +178,12 @@ def order_free_bound(sums: Contraction, spec: AccumulatorSpec) -> F64:
     return np.where(sums.terms == 0, 0.0, bound + oracle_error(sums, k))
 
 
+def stores(sums: Contraction, spec: AccumulatorSpec) -> float:
+    """Returns how often a running sum of any output may be stored, products not counted."""
+    steps = _steps(sums.terms.astype(np.float64), sums.factors.depth, spec)
+    return float(steps.max(initial=1.0))
+
+
 def _steps(terms: F64, k: int, spec: AccumulatorSpec) -> F64:
     """How often a running sum may be stored."""
     if spec.inside == "pairwise":  # every product is stored, every node of the tree, every chunk
