@@ -6,6 +6,7 @@ is the part of the device profile that must see it (`docs/device-profile.md`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from accelsdk.backend.backend import Backend
 from tests.conformance.device.card import CardBackend
@@ -29,10 +30,8 @@ def fault(area, backend=CardBackend, **shape):
 
     def register(cls):
         name = "".join("_" + c.lower() if c.isupper() else c for c in cls.__name__).lstrip("_")
-        if issubclass(cls, Backend):
-            make = lambda: cls(**shape)  # noqa: E731 # the class is bound here
-        else:
-            make = lambda: backend(driver=cls, **shape)  # noqa: E731
+        whole = issubclass(cls, Backend)
+        make = partial(cls, **shape) if whole else partial(backend, driver=cls, **shape)
         assert name not in CATALOGUE, name
         CATALOGUE[name] = Fault(name, cls.__doc__.strip(), area, make)
         return cls

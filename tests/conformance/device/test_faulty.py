@@ -1,6 +1,5 @@
 """Every faulty plugin is killed by the device profile, in the area that its fault belongs to."""
 
-import gc
 import logging
 
 import pytest
@@ -10,14 +9,7 @@ from tests.conformance.device.faulty import load_all
 
 CATALOGUE = load_all()
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _frozen():
-    """Keeps the collections of the scenarios short: the suite's own objects are not theirs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("frozen")
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -1,13 +1,13 @@
 """Right cards of every shape pass the whole device profile."""
 
-import gc
-
 import pytest
 
 from accelsdk.backend.info import Threading
 from accelsdk_conformance.result import Status
 from tests.conformance.device.bench import every_result
 from tests.conformance.device.card import ONE, CardBackend
+
+pytestmark = pytest.mark.usefixtures("frozen")
 
 NONE = frozenset()
 
@@ -29,15 +29,6 @@ SHAPES = {
     "on-wait-shuffled": {"kind": "on_wait", "seed": 5, "cards": 4},
     "on-wait-aligned-256": {"kind": "on_wait", "view_alignment": 256, "alignment": 256},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _frozen():
-    """Keeps the collections of the scenarios short: the suite's own objects are not theirs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", SHAPES)

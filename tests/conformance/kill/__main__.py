@@ -13,10 +13,9 @@ from pathlib import Path
 from accelsdk.backend.files import written
 from accelsdk_conformance.case import Level
 from accelsdk_sim_card.defects import catalogue
+from tests.conformance import tables
 from tests.conformance.kill import page
 from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases, varied
-
-_PAGE = Path(__file__).parents[3] / "docs" / "kill-matrix.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -49,9 +48,7 @@ def main(arguments: list[str]) -> int:
         with written(given.json) as file:
             file.write(json.dumps(found, indent=1).encode())
     if given.page:
-        text = page.refresh(_PAGE.read_text("utf-8"), rows)
-        with written(_PAGE) as file:
-            file.write(text.encode())
+        tables.update(tables.KILL_MATRIX, kills=page.table(rows))
     return 1 if survivors else 0
 
 

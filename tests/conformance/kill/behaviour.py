@@ -5,14 +5,11 @@ import logging
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from accelsdk.backend.files import written
+from tests.conformance import tables
 from tests.conformance.device.bench import CASES, first_kill
 from tests.conformance.device.faulty import Fault, load_all
-from tests.conformance.kill import page
 
-_PAGE = Path(__file__).parents[3] / "docs" / "kill-matrix.md"
 _HEAD = """\
 | card | what is wrong | area | first killer |
 | - | - | - | - |
@@ -66,9 +63,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(f"{len(found)} faulty cards, {len(survivors)} survive, in {seconds:.0f} s\n")
     sys.stdout.writelines(f"survives: {name}\n" for name in survivors)
     if given.page:
-        text = page.replaced(_PAGE.read_text("utf-8"), "cards", table(found))
-        with written(_PAGE) as file:
-            file.write(text.encode())
+        tables.update(tables.KILL_MATRIX, cards=table(found))
     return 1 if survivors else 0
 
 

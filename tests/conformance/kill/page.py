@@ -1,6 +1,7 @@
-"""The table of docs/kill-matrix.md."""
+"""The tables of docs/kill-matrix.md that are made of rows and mutants."""
 
-from accelsdk.errors import NotFound
+from collections.abc import Iterable
+
 from tests.conformance.kill.matrix import Row
 
 _HEAD = """\
@@ -29,24 +30,6 @@ def _level(row: Row) -> str:
     return "smoke" if row.smoke else "standard"
 
 
-def refresh(text: str, rows: list[Row]) -> str:
-    """Returns the page with its table of defects replaced."""
-    return replaced(text, "kills", table(rows))
-
-
-def replaced(text: str, name: str, made: str) -> str:
-    """Returns a page with one of its tables replaced.
-
-    Raises:
-        NotFound: The page has no place for it.
-    """
-    head, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-    before, found, rest = text.partition(head)
-    if not found or end not in rest:
-        raise NotFound(f"no table {name!r}", remedy=f"keep {head.strip()} and {end} in the page")
-    return before + head + made + end + rest.partition(end)[2]
-
-
-def names(wrong: list[str]) -> str:
+def names(wrong: Iterable[str]) -> str:
     """Returns mutants of the checker as a list."""
     return "".join(f"- {name}\n" for name in wrong)

@@ -1,15 +1,12 @@
 """The suite's self-test is green, and turns red for every checker that has gone blind."""
 
-from pathlib import Path
-
 import pytest
 
 from accelsdk_conformance import selftest
 from accelsdk_sim_card.defects import catalogue
+from tests.conformance import tables
 from tests.conformance.kill import page
 from tests.conformance.kill.mutants import MUTANTS
-
-PAGE = Path(__file__).parents[3] / "docs" / "kill-matrix.md"
 
 
 def test_the_checker_is_sound():
@@ -34,7 +31,7 @@ def test_the_self_test_sees(name, monkeypatch):
 
 
 def test_the_page_lists_every_defect_and_mutant():
-    text = PAGE.read_text("utf-8")
-    assert page.replaced(text, "mutants", page.names([*MUTANTS])) == text
+    text = tables.KILL_MATRIX.read_text("utf-8")
+    assert tables.replaced(text, "mutants", page.names(MUTANTS)) == text
     missing = [name for name in catalogue.BY_NAME if f"| `{name}` |" not in text]
     assert missing == []

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from models import Ordered, one_by_one
 
 from accelsdk import formats as f
 from accelsdk.numerics import codec
@@ -10,6 +9,7 @@ from accelsdk.numerics.rounding import Overflow, Rounding
 from accelsdk_conformance.oracles.tensor import Tensor, from_integers
 from accelsdk_conformance.probe import conversion, integer, specials
 from accelsdk_conformance.probe.unit import Bench
+from tests.conformance.probe.models import Ordered, one_by_one
 
 
 class Integers:

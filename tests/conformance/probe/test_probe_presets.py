@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from models import Engine
 
 from accelsdk import formats as f
 from accelsdk_conformance.probe import contraction
 from accelsdk_sim_card.engines.presets import CARD, PRESETS
+from tests.conformance.probe.models import Engine
 
 #: Field of a preset, formats, result and block with which it is measured.
 ROUTES = (

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from models import Engine, Ordered, lanes, one_by_one, pairwise, split
 
 from accelsdk.formats import E4M3
 from accelsdk_conformance.probe import contraction, structure
 from accelsdk_conformance.probe.unit import Bench
 from accelsdk_sim_card.engines.presets import CARD
+from tests.conformance.probe.models import Engine, Ordered, lanes, one_by_one, pairwise, split
 
 
 def measure(add, length):

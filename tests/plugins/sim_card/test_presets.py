@@ -1,7 +1,6 @@
 """The matrix engine, under each preset, gives the bits that real units gave."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,48 +11,13 @@ from accelsdk.numerics import accumulate, codec
 from accelsdk_sim_card.engines import accumulator
 from accelsdk_sim_card.engines.accumulator import Operand
 from accelsdk_sim_card.engines.presets import CARD, PRESETS
-
-DATA = Path(__file__).parents[2] / "data" / "tensor_cores"
-#: Which preset stands for which unit.
-UNITS = {
-    "V100": "v100",
-    "A100": "a100",
-    "A2": "a100",
-    "Ada": "ada",
-    "L40S": "ada",
-    "H100": "h100",
-    "H200": "h100",
-    "B200": "b200",
-}
-SETS = sorted(path.stem for path in DATA.glob("*.npz"))
-
-
-def _values(codes, name):
-    """Returns float64 values and the format whose exponent fields they have."""
-    if name == "tf32":
-        return codes.view(np.float32).astype(np.float64), formats.FLOAT32
-    fmt = formats.by_name(name.lower())
-    return codec.decode(codes.view(fmt.dtype), fmt, np.float64), fmt
-
-
-def _spec(unit, name, out="fp32"):
-    preset = PRESETS[UNITS[unit]]
-    if out == "fp16":
-        return preset.narrow_to_half if name.startswith("E") else preset.half_to_half
-    if name.startswith("E"):
-        return preset.narrow
-    return preset.tf32 if name == "tf32" else preset.half
-
-
-def _row_by_row(a, b, fmt, spec, c):
-    """One dot product a row, through the engine: the diagonal of small products."""
-    found = np.empty(len(a), np.float32)
-    for start in range(0, len(a), 50):
-        part = slice(start, start + 50)
-        left, right = Operand.of(a[part], fmt), Operand.of(b[part].T.copy(), fmt)
-        addend = None if c is None else np.broadcast_to(c[part], (len(a[part]),) * 2)
-        found[part] = np.diagonal(accumulator.contract(left, right, spec, addend))
-    return found
+from tests.plugins.sim_card.measured import (
+    HALVES,
+    SETS,
+    half_mismatches,
+    mismatches,
+    spec_of,
+)
 
 
 def test_all_32_sets_are_there():
@@ -62,54 +26,28 @@ def test_all_32_sets_are_there():
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_preset_gives_the_measured_bits(name):
-    unit, kind = name.split("_")
-    data = np.load(DATA / f"{name}.npz")
-    (a, fmt), (b, _) = _values(data["a"], kind), _values(data["b"], kind)
-    # The stored FP8 results of Hopper were taken without the addend.
-    without = unit in ("H100", "H200") and kind.startswith("E")
-    c = None if without else data["c"].view(np.float32)
-    got = _row_by_row(a, b, fmt, _spec(unit, kind), c)
-    wrong = int((got.view(np.uint32) != data["d_fp32"]).sum())
-    assert wrong == 0
-
-
-HALVES = [name for name in SETS if "d_fp16" in np.load(DATA / f"{name}.npz")]
+    assert mismatches(name, spec_of(name)) == 0
 
 
 def test_16_sets_have_float16_results():
     assert len(HALVES) == 16
 
 
-def _to_half(name, spec):
-    """Rows in which a float16 mode differs from the measured bits; the addend is float16 too."""
-    kind = name.split("_")[1]
-    data = np.load(DATA / f"{name}.npz")
-    (a, fmt), (b, _) = _values(data["a"], kind), _values(data["b"], kind)
-    c = data["c"].view(np.float32).astype(np.float16).astype(np.float32)
-    got = _row_by_row(a, b, fmt, spec, c)
-    return int((got.view(np.uint32) != data["d_fp16"]).sum())
-
-
 @pytest.mark.parametrize("name", HALVES)
 def test_a_preset_gives_the_measured_float16_bits(name):
-    assert _to_half(name, _spec(*name.split("_"), "fp16")) == 0
+    assert half_mismatches(name, spec_of(name, "fp16")) == 0
 
 
 @pytest.mark.parametrize("field", [{"order": "contiguous"}, {"width": 8}, {"addend": "in_chunk"}])
 @pytest.mark.parametrize("name", ["H100_E5M2", "B200_E4M3"])
 def test_float16_results_of_fp8_tell_how_k_is_dealt(name, field):
-    assert _to_half(name, replace(_spec(*name.split("_"), "fp16"), **field)) > 100
+    assert half_mismatches(name, replace(spec_of(name, "fp16"), **field)) > 100
 
 
 @pytest.mark.parametrize("name", ["Ada_E4M3", "V100_fp16", "H100_bf16"])
 def test_the_measurements_tell_one_alignment_bit(name):
-    unit, kind = name.split("_")
-    data = np.load(DATA / f"{name}.npz")
-    (a, fmt), (b, _) = _values(data["a"], kind), _values(data["b"], kind)
-    spec = _spec(unit, kind)
-    other = replace(spec, align_bits=spec.align_bits - 1)
-    got = _row_by_row(a, b, fmt, other, data["c"].view(np.float32))
-    assert (got.view(np.uint32) != data["d_fp32"]).sum() > 50
+    spec = spec_of(name)
+    assert mismatches(name, replace(spec, align_bits=spec.align_bits - 1)) > 50
 
 
 MODELS = [

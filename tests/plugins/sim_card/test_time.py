@@ -257,7 +257,7 @@ def test_many_threads_may_submit_while_one_waits(rig):
 
     def work(view):
         for value in range(20):
-            tickets.append(card.submit(value % 3, [Fill(view, bytes([value]))], []))  # noqa: PERF401
+            tickets.append(card.submit(value % 3, [Fill(view, bytes([value]))], []))  # noqa: PERF401 # threads share it
 
     threads = [threading.Thread(target=work, args=(view,)) for view in views]
     for thread in threads:
