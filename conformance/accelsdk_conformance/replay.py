@@ -3,9 +3,10 @@
 A folder holds ``problem.json`` (case, op, attributes, formats, how to judge, settings),
 ``operands.npz`` and ``expected.npz`` (codes and bounds as NumPy arrays, no pickles) and
 ``README.txt`` with the command. ``accelsdk conformance --plugin NAME --replay FOLDER`` runs it,
-on this or another plugin, though the generator that made it may have changed since. Only where
-an oracle must see the outputs first (MX elements are judged with the device's own scales) is
-the case's generator asked again, for the folder's operands.
+on this or another plugin, though the generator that made it may have changed since. Where an
+oracle must see the outputs first (MX elements are judged with the device's own scales) the
+folder names its rule, a function of the suite, with its parameters. Only an oracle that has no
+name, of a vendor's own generator, is asked for again with the folder's operands.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from accelsdk_conformance.problem import (
     Context,
     Exact,
     Expected,
+    Oracle,
     Problem,
     Tier,
     Within,
     always,
 )
 from accelsdk_conformance.registry import generator
+from accelsdk_conformance.seeing import Either, Seeing, named
 from accelsdk_conformance.settings import Settings, quoted
 
 #: Version of the folder's files; a reader refuses another.
@@ -71,9 +74,7 @@ def export(
     draft.mkdir(parents=True)
     try:
         expected: Arrays = {}
-        judged = None
-        if isinstance(problem.oracle, Always):
-            judged = [_judged(want, i, expected) for i, want in enumerate(problem.oracle.expected)]
+        judged = _how_judged(problem.oracle, expected)
         operands = _codes("operand", problem.operands) | _codes("before", problem.before or ())
         outputs = {f"output{i}": out.codes for i, out in enumerate(one.outputs)}
         for stem, arrays in (("operands", operands), ("expected", expected), ("actual", outputs)):
@@ -97,7 +98,7 @@ def _codes(name: str, operands: tuple[Tensor | None, ...]) -> Arrays:
 
 
 def _described(
-    case: Case, settings: Settings, problem: Problem, judged: list[Any] | None, one: Attempt
+    case: Case, settings: Settings, problem: Problem, judged: Mapping[str, Any], one: Attempt
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -117,12 +118,30 @@ def _described(
         "runs": problem.runs,
         "poison": problem.poison,
         "before": problem.before is not None,
-        "expected": judged,
+        **judged,
         "result": {k: v for k, v in one.result.as_data().items() if k != "seconds"},
     }
 
 
-def _judged(want: Expected, index: int, arrays: Arrays) -> dict[str, Any]:
+def _how_judged(oracle: Oracle, arrays: Arrays) -> dict[str, Any]:
+    """Stores what an oracle says; of one that must see the outputs, what it takes to ask it."""
+    match oracle:
+        case Always():
+            return {"expected": [_judged(w, str(i), arrays) for i, w in enumerate(oracle.expected)]}
+        case Either():
+            return {
+                "expected": None,
+                "either": [
+                    [_judged(want, f"{choice}.{i}", arrays) for i, want in enumerate(wanted)]
+                    for choice, wanted in enumerate(oracle.choices)
+                ],
+            }
+        case Seeing():
+            return {"expected": None, "rule": {"name": oracle.name, "how": dict(oracle.how)}}
+    return {"expected": None}
+
+
+def _judged(want: Expected, index: str, arrays: Arrays) -> dict[str, Any]:
     tiers = []
     for tier, accept in want.tiers:
         kind = "exact" if isinstance(accept, Exact) else "within"
@@ -168,7 +187,8 @@ def from_folder(case: Case, context: Context) -> Problem:
     operands = _operands(folder, data, "operand")
     before = _operands(folder, data, "before") if data["before"] else None
     how = {"runs": data["runs"], "poison": data["poison"], "before": before}
-    if data["expected"] is None:
+    oracle = _oracle(folder, data, operands)
+    if oracle is None:
         original = Case.from_json(json.dumps(data["case"]))
         made = generator(original.generator)(original, context)
         if made.remake is None:
@@ -178,12 +198,10 @@ def from_folder(case: Case, context: Context) -> Problem:
                 remedy=f"replay the case itself: --replay {original.id}",
             )
         return replace(made.remake.make(operands), **how)
-    with np.load(folder / "expected.npz", allow_pickle=False) as arrays:
-        expected = [_expected(item, arrays) for item in data["expected"]]
     return Problem(
         op=data["op"],
         operands=operands,
-        oracle=always(*expected),
+        oracle=oracle,
         attributes={
             key: tuple(value) if isinstance(value, list) else value
             for key, value in data["attributes"].items()
@@ -192,6 +210,21 @@ def from_folder(case: Case, context: Context) -> Problem:
         constants=frozenset(data["constants"]),
         **how,
     )
+
+
+def _oracle(
+    folder: Path, data: Mapping[str, Any], operands: tuple[Tensor | None, ...]
+) -> Oracle | None:
+    """Returns what judges, or None if the folder does not say it."""
+    if "rule" in data:
+        return Seeing(named(data["rule"]["name"]), operands, data["rule"]["how"])
+    with np.load(folder / "expected.npz", allow_pickle=False) as arrays:
+        if "either" in data:
+            choices = (tuple(_expected(w, arrays) for w in wanted) for wanted in data["either"])
+            return Either(tuple(choices))
+        if data["expected"] is not None:
+            return always(*(_expected(item, arrays) for item in data["expected"]))
+    return None
 
 
 def _operands(folder: Path, data: Mapping[str, Any], prefix: str) -> tuple[Tensor | None, ...]:

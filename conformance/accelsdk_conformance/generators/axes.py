@@ -69,3 +69,24 @@ def transposed(each: int, x: Tensor, w: Tensor, bias: Tensor | None = None) -> I
     for axis in range(2, len(x.shape)):
         yield (Along(0, axis),)
         yield (Along(1, axis),)
+
+
+def granular(axis: int, block: int, x: Tensor, *per: Tensor | None) -> Iterator[Axis]:
+    """Yields the axes of data with the scales and zero points that belong to their parts.
+
+    Args:
+        axis: That scales lie along.
+        block: Elements that share a scale; 0: each of a channel has one.
+        x: The data.
+        per: One scale, or one of each channel or block.
+    """
+    rank = len(x.shape)
+    own = [i for i, part in enumerate(per, 1) if part is not None and part.shape]
+    for at in range(rank):
+        if block:
+            unit = block if at == axis % rank else 1
+            yield Along(0, at, unit), *(Along(i, at) for i in own)
+        else:
+            yield Along(0, at), *(Along(i, 0) for i in own if at == axis % rank)
+    if block:  # of the last block, some
+        yield (Along(0, axis % rank),)

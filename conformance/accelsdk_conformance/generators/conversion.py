@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from accelsdk.formats import (
 )
 from accelsdk.numerics.rounding import Rounding
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import axes, data
 from accelsdk_conformance.oracles import conversion as oracle
 from accelsdk_conformance.oracles.tensor import (
     F64,
@@ -32,6 +33,8 @@ from accelsdk_conformance.oracles.tensor import (
     from_integers,
 )
 from accelsdk_conformance.problem import (
+    Along,
+    Axis,
     Context,
     Problem,
     always,
@@ -157,32 +160,52 @@ def quantize(case: Case, context: Context) -> Problem:
     shape, axis, block = layout
     scale, wide = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(target, scale.shape, rng)
-    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), layout)
     x = _quantize_data(shape, wide, target, source, rng)
     spec = context.datasheet.quantize
     how = spec or QuantSpec()
     saturate = bool(case.parameters.get("saturate", 1))
-    converted = oracle.quantize(
-        x.values,
-        wide,
-        points,
-        target,
-        saturate=saturate,
-        scaling=how.scaling,
-        zero_point_is=how.zero_point,
-        rounding=Rounding(how.rounding),
-        work=scale.format if scale.format in (FLOAT16, BFLOAT16) else FLOAT32,
-    )
     attributes: dict[str, Any] = {
         "to": target.name,
         "axis": axis,
         "block_size": block,
         "saturate": int(saturate),
     }
-    expected = expect_exact(converted.tensor, free=converted.free, claim="quantize" if spec else "")
-    return Problem(
-        op="Quantize", operands=(x, scale, zero), attributes=attributes, oracle=always(expected)
-    )
+
+    def make(x: Tensor, scale: Tensor, zero: Tensor | None) -> Problem:
+        wide, points = _factors(x, scale, zero, axis, block)
+        converted = oracle.quantize(
+            x.values,
+            wide,
+            points,
+            target,
+            saturate=saturate,
+            scaling=how.scaling,
+            zero_point_is=how.zero_point,
+            rounding=Rounding(how.rounding),
+            work=scale.format if scale.format in (FLOAT16, BFLOAT16) else FLOAT32,
+        )
+        claim = "quantize" if spec else ""
+        expected = expect_exact(converted.tensor, free=converted.free, claim=claim)
+        return Problem(
+            op="Quantize", operands=(x, scale, zero), attributes=attributes, oracle=always(expected)
+        )
+
+    return shrinkable(make, (x, scale, zero), lambda *given: axes.granular(axis, block, *given))
+
+
+def _factors(
+    x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: int
+) -> tuple[F64, NDArray[np.int64]]:
+    """Spreads scales and zero points over the shape of the data.
+
+    Raises:
+        ValueError: A scale is not positive.
+    """
+    if not ((scale.values > 0) & np.isfinite(scale.values)).all():
+        raise ValueError("no scale to divide by")
+    layout = (x.shape, axis, block)
+    points = np.zeros(scale.shape, np.int64) if zero is None else zero.integers
+    return _spread(scale.values, layout), _spread(points, layout)
 
 
 #: Shape of a tensor, axis and block size of its scales.
@@ -281,15 +304,22 @@ def dequantize(case: Case, context: Context) -> Problem:
     rng = data.rng(case, context)
     layout = _GRANULARITY[mode]
     shape, axis, block = layout
-    scale, wide = _scales(case, layout, rng)
+    scale, _ = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(source, scale.shape, rng)
-    points = _spread(zero.integers if zero else np.zeros(scale.shape, np.int64), layout)
-    q = _quantised(source, shape, rng)
     attributes: dict[str, Any] = {"axis": axis, "block_size": block, "to": target.name}
-    expected = expect_exact(oracle.dequantize(q, wide, points, target), signed_zero=False)
-    return Problem(
-        op="Dequantize", operands=(q, scale, zero), attributes=attributes, oracle=always(expected)
-    )
+
+    def make(q: Tensor, scale: Tensor, zero: Tensor | None) -> Problem:
+        wide, points = _factors(q, scale, zero, axis, block)
+        expected = expect_exact(oracle.dequantize(q, wide, points, target), signed_zero=False)
+        return Problem(
+            op="Dequantize",
+            operands=(q, scale, zero),
+            attributes=attributes,
+            oracle=always(expected),
+        )
+
+    operands = (_quantised(source, shape, rng), scale, zero)
+    return shrinkable(make, operands, lambda *given: axes.granular(axis, block, *given))
 
 
 def _quantised(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
@@ -308,73 +338,87 @@ def _quantised(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) ->
 def requantize(case: Case, context: Context) -> Problem:
     """Built ties of both signs, limits, wrapping bias, short and long multipliers."""
     target = data.format_of(case, 0)
-    arithmetic = str(case.parameters["arithmetic"])
-    how = str(case.parameters["multipliers"])
+    arithmetic, how = (str(case.parameters[key]) for key in ("arithmetic", "multipliers"))
     rng = data.rng(case, context)
     channels = 16 if how == "channel" else 1
-    multiplier, real, shift = _multipliers(arithmetic, how, channels, rng)
+    multiplier, shift = _multipliers(arithmetic, how, channels, rng)
     acc = _accumulators(arithmetic, how, channels, rng)
-    zero_value: NDArray[np.int64] = np.array(3 if target.is_signed else 129)
-    zero: Tensor | None = from_integers(zero_value, target)
+    zero: Tensor | None = from_integers(np.array(3 if target.is_signed else 129), target)
     if case.parameters.get("zero") == "none":
-        zero, zero_value = None, np.array(0)
+        zero = None
     elif case.parameters.get("zero") == "channel":
         every = rng.integers(-20, 20, channels) if target.is_signed else np.arange(channels) * 17
-        zero, zero_value = from_integers(every, target), every
-    relu = bool(case.parameters.get("relu", 0))
+        zero = from_integers(every, target)
     bias = None
     if case.parameters.get("bias", 0):
         bias = from_integers(rng.integers(-(2**31), 2**31, channels), INT32)
-    spec = context.datasheet.requantize or RequantSpec()
-    got = oracle.requantize(
-        acc.integers,
-        real,
-        shift.integers if shift else None,
-        zero_value,
-        target,
-        bias=bias.integers if bias else None,
-        arithmetic=arithmetic,
-        relu=relu,
-        work=spec.arithmetic,
-        rounding=Rounding(spec.rounding),
-        clamp=spec.clamp,
-    )
-    tensors = [acc, got.tensor, got.other]
-    axis = int(case.parameters.get("axis", -1))
-    if axis == 0:  # channels lie along the last axis so far
-        tensors = [Tensor(t.format, np.ascontiguousarray(t.codes.T)) for t in tensors]
-    expected = expect_exact(
-        tensors[1],
-        others=(tensors[2].codes,),
-        claim="requantize" if context.datasheet.requantize else "",
-    )
+    if case.parameters.get("axis", -1) == 0:  # channels lie along the last axis so far
+        acc = Tensor(acc.format, np.ascontiguousarray(acc.codes.T))
     parts: list[Tensor | None] = [multiplier, shift, bias]
     if channels == 1:
         parts = [part and Tensor(part.format, part.codes.reshape(())) for part in parts]
+    return requantized(case, context, (acc, parts[0], parts[1], zero, parts[2]))
+
+
+def requantized(case: Case, context: Context, operands: Sequence[Tensor | None]) -> Problem:
+    """Returns the problem of sums, multipliers, shifts, zero points and biases of channels."""
+    target, given = data.format_of(case, 0), case.parameters
     attributes: dict[str, Any] = {
         "to": target.name,
-        "arithmetic": arithmetic,
-        "axis": axis,
-        "relu": int(relu),
+        "arithmetic": str(given["arithmetic"]),
+        "axis": int(given.get("axis", -1)),
+        "relu": int(bool(given.get("relu", 0))),
     }
-    return Problem(
-        op="Requantize",
-        operands=(tensors[0], parts[0], parts[1], zero, parts[2]),
-        attributes=attributes,
-        oracle=always(expected),
-    )
+    spec = context.datasheet.requantize or RequantSpec()
+    turn = attributes["axis"] == 0
+
+    def make(
+        acc: Tensor, factor: Tensor, shift: Tensor | None, zero: Tensor | None, bias: Tensor | None
+    ) -> Problem:
+        sums = acc.integers
+        got = oracle.requantize(
+            sums.T if turn else sums,
+            factor.values,
+            None if shift is None else shift.integers,
+            np.array(0) if zero is None else zero.integers,
+            target,
+            bias=None if bias is None else bias.integers,
+            arithmetic=attributes["arithmetic"],
+            relu=bool(attributes["relu"]),
+            work=spec.arithmetic,
+            rounding=Rounding(spec.rounding),
+            clamp=spec.clamp,
+        )
+        found, other = (t.codes.T if turn else t.codes for t in (got.tensor, got.other))
+        expected = expect_exact(
+            Tensor(target, np.ascontiguousarray(found)),
+            others=(np.ascontiguousarray(other),),
+            claim="requantize" if context.datasheet.requantize else "",
+        )
+        return Problem(
+            op=case.op,
+            operands=(acc, factor, shift, zero, bias),
+            attributes=attributes,
+            oracle=always(expected),
+        )
+
+    def chosen(acc: Tensor, *per: Tensor | None) -> list[Axis]:
+        at = attributes["axis"] % len(acc.shape)
+        own = [Along(i, 0) for i, part in enumerate(per, 1) if part is not None and part.shape]
+        return [(Along(0, i), *(own if i == at else ())) for i in range(len(acc.shape))]
+
+    return shrinkable(make, operands, chosen, fixed=(1, 2))
 
 
 def _multipliers(
     arithmetic: str, how: str, channels: int, rng: np.random.Generator
-) -> tuple[Tensor, F64, Tensor | None]:
-    """Returns the multiplier operand, the number that the oracle scales by, and the shift."""
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the multiplier operand, and the shift."""
     if arithmetic == "float32":
         value = np.full(channels, 2.0**-8)
         if how != "power2":
             value = np.exp2(rng.uniform(-14, -2, channels))
-        multiplier = encode(value, FLOAT32)
-        return multiplier, multiplier.values, None
+        return encode(value, FLOAT32), None
     q31 = np.full(channels, 1 << 30)
     shifts = np.full(channels, 38)  # 2**30 >> 38 is 2**-8
     if how != "power2":
@@ -383,11 +427,7 @@ def _multipliers(
     if how == "channel":
         q31[:4] = [1 << 30, (1 << 31) - 1, 1 << 30, (1 << 31) - 1]
         shifts[:4] = [42, 62, 32, 31]
-    return (
-        from_integers(q31, INT32),
-        q31.astype(np.float64),
-        from_integers(shifts, INT32),
-    )
+    return from_integers(q31, INT32), from_integers(shifts, INT32)
 
 
 def _accumulators(arithmetic: str, how: str, channels: int, rng: np.random.Generator) -> Tensor:

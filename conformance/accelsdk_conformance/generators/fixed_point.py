@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from accelsdk.formats import INT32
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
-from accelsdk_conformance.oracles import conversion as oracle
+from accelsdk_conformance.generators.conversion import requantized
 from accelsdk_conformance.oracles.tensor import from_integers
-from accelsdk_conformance.problem import Context, Problem, always, expect_exact
+from accelsdk_conformance.problem import Context, Problem
 
 _MULTIPLIERS = (1 << 30, (1 << 30) + 1, 1518500250, (1 << 31) - 1)
 
@@ -19,7 +17,6 @@ _MULTIPLIERS = (1 << 30, (1 << 30) + 1, 1518500250, (1 << 31) - 1)
 def shifts(case: Case, context: Context) -> Problem:
     """A channel for each shift and multiplier; rows hold its ties and their neighbours."""
     target = data.format_of(case, 0)
-    arithmetic = str(case.parameters["arithmetic"])
     low, high = (int(x) for x in case.parameters["range"])
     rng = data.rng(case, context)
     shift = np.repeat(np.arange(low, high + 1), len(_MULTIPLIERS))
@@ -38,39 +35,11 @@ def shifts(case: Case, context: Context) -> Problem:
     if case.parameters.get("bias", 0):
         bias = rng.integers(-(2**20), 2**20, len(shift))
         acc = np.clip(acc - bias, -(2**31), 2**31 - 1)  # what is built comes back with the bias
-    relu = bool(case.parameters.get("relu", 0))
-    got = oracle.requantize(
-        acc,
-        q31.astype(np.float64),
-        shift,
-        np.array(zero),
-        target,
-        bias=bias,
-        arithmetic=arithmetic,
-        relu=relu,
-        clamp=context.datasheet.requantize is None or context.datasheet.requantize.clamp,
+    operands = (
+        from_integers(acc, INT32),
+        from_integers(q31, INT32),
+        from_integers(shift, INT32),
+        from_integers(np.array(zero), target),
+        None if bias is None else from_integers(bias, INT32),
     )
-    attributes: dict[str, Any] = {
-        "to": target.name,
-        "arithmetic": arithmetic,
-        "axis": -1,
-        "relu": int(relu),
-    }
-    return Problem(
-        op=case.op,
-        operands=(
-            from_integers(acc, INT32),
-            from_integers(q31, INT32),
-            from_integers(shift, INT32),
-            from_integers(np.array(zero), target),
-            None if bias is None else from_integers(bias, INT32),
-        ),
-        attributes=attributes,
-        oracle=always(
-            expect_exact(
-                got.tensor,
-                others=(got.other.codes,),
-                claim="requantize" if context.datasheet.requantize else "",
-            )
-        ),
-    )
+    return requantized(case, context, operands)

@@ -13,6 +13,8 @@ from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
+    Along,
+    Axis,
     Context,
     Exact,
     Expected,
@@ -306,16 +308,36 @@ def combine(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {"reduction": how}
     if case.op == "ScatterElements":
         index = rng.integers(-5, 5, (9, 7))
-        place: tuple[Codes, ...] = (index % 5, np.broadcast_to(np.arange(7), (9, 7)))
         attributes["axis"] = 0
     else:
-        rows = rng.integers(-5, 5, 9)
-        index, place = rows[:, None], (rows % 5,)
-    after = before.copy()
-    _UFUNCS[how].at(after, place, updates)
+        index = rng.integers(-5, 5, 9)[:, None]
+
+    def make(before: Tensor, index: Tensor, updates: Tensor) -> Problem:
+        rows = index.integers
+        if ((rows < -before.shape[0]) | (rows >= before.shape[0])).any():
+            raise IndexError("an index beyond its axis")
+        place: tuple[Codes, ...] = (rows[:, 0],)
+        if case.op == "ScatterElements":
+            place = (rows, np.broadcast_to(np.arange(rows.shape[1]), rows.shape))
+        after = _numbers(before).copy()
+        _UFUNCS[how].at(after, place, _numbers(updates))
+        return Problem(
+            op=case.op,
+            operands=(before, index, updates),
+            attributes=attributes,
+            oracle=always(expect_exact(_wrap(after, fmt), signed_zero=False)),
+        )
+
+    def axes(before: Tensor, index: Tensor, updates: Tensor) -> list[Axis]:
+        column = (Along(1, 1),) if case.op == "ScatterElements" else ()
+        return [(Along(1, 0), Along(2, 0)), (Along(0, 1), Along(2, 1), *column), (Along(0, 0),)]
+
     operands = (_wrap(before, fmt), from_integers(index, INT64), _wrap(updates, fmt))
-    expected = expect_exact(_wrap(after, fmt), signed_zero=False)
-    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
+    return shrinkable(make, operands, axes, fixed=(1,))
+
+
+def _numbers(x: Tensor) -> NDArray[Any]:
+    return x.values if x.format.is_float else x.integers
 
 
 def _whole(fmt: Format, shape: Shape, how: str, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -325,5 +347,5 @@ def _whole(fmt: Format, shape: Shape, how: str, rng: np.random.Generator) -> NDA
     return rng.integers(-6 if fmt.is_signed else 0, 12, shape)
 
 
-def _wrap(values: NDArray[np.int64], fmt: Format) -> Tensor:
+def _wrap(values: NDArray[Any], fmt: Format) -> Tensor:
     return represent(values, fmt) if fmt.is_float else from_integers(values, fmt)

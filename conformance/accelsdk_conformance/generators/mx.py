@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsdk.backend.datasheet import MxSpec
-from accelsdk.formats import E8M0, FLOAT32, MXINT8, Format
+from accelsdk.formats import E8M0, FLOAT32, MXINT8, Format, by_name
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import axes, data
 from accelsdk_conformance.oracles import conversion as oracle
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
 from accelsdk_conformance.problem import (
-    Along,
-    Axis,
     Context,
     Exact,
     Expected,
@@ -24,9 +23,9 @@ from accelsdk_conformance.problem import (
     Tier,
     always,
     expect_exact,
-    separate_axes,
     shrinkable,
 )
+from accelsdk_conformance.seeing import Seeing
 
 #: Makes float32 data, and says along which axis their blocks lie.
 BlockSet = Callable[[Format, np.random.Generator], tuple[F64, int]]
@@ -48,25 +47,36 @@ def quantize_block(case: Case, context: Context) -> Problem:
     if rule != "other":
         attributes["rule"] = rule
 
+    how = {
+        **{"axis": axis, "block_size": size, "element": element.name, "rule": rule},
+        "spec": asdict(spec) if spec else None,
+    }
+
     def make(operand: Tensor) -> Problem:
-        x = operand.values
-
-        def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
-            return _block_expected(x, axis, size, element, rule, spec, outputs[1])
-
         return Problem(
             op="QuantizeBlock",
             operands=(operand,),
             attributes=attributes,
             outputs=2,
-            oracle=judge,
+            oracle=Seeing(judged_blocks, (operand,), how),
         )
 
-    def axes(x: Tensor) -> list[Axis]:
-        at = axis % len(x.shape)
-        return [(Along(0, at, size),), *separate_axes(x)]
+    return shrinkable(
+        make, (_narrowed(given, source),), lambda *given: axes.granular(axis, size, *given)
+    )
 
-    return shrinkable(make, (_narrowed(given, source),), axes)
+
+def judged_blocks(
+    operands: Sequence[Tensor | None], how: Mapping[str, Any], outputs: tuple[Tensor, ...]
+) -> tuple[Expected, ...]:
+    """Judges QuantizeBlock: elements are held to the scales that the device gave."""
+    (x,) = operands
+    if x is None:
+        raise TypeError("QuantizeBlock of nothing")
+    element, spec = by_name(how["element"]), MxSpec(**how["spec"]) if how["spec"] else None
+    return _block_expected(
+        x.values, how["axis"], how["block_size"], element, how["rule"], spec, outputs[1]
+    )
 
 
 def _narrowed(x: F64, source: Format) -> Tensor:
@@ -263,20 +273,24 @@ def dequantize_block(case: Case, context: Context) -> Problem:
     blocks = -(-grid.shape[1] // size)
     order = np.arange(len(scales))[:, None] + 4 * np.arange(blocks)
     scale_grid = scales[order % len(scales)]
-    wide = np.repeat(scale_grid, size, axis=1)[:, : grid.shape[1]]
-    converted = oracle.dequantize_block(
-        Tensor(element, grid.astype(np.uint8)).values[..., None], wide, target
-    )
-    tensor = Tensor(target, converted.tensor.codes[..., 0])
-    free = converted.free[..., 0]
     elements, scale = grid.astype(np.uint8), scale_grid.astype(np.uint8)
     if axis == 0:
-        elements, scale, free = elements.T, scale.T, free.T
-        tensor = Tensor(target, tensor.codes.T)
-    expected = expect_exact(tensor, free=free, signed_zero=False)
-    return Problem(
-        op="DequantizeBlock",
-        operands=(Tensor(element, elements), Tensor(E8M0, scale)),
-        attributes={"axis": axis, "block_size": size, "to": target.name},
-        oracle=always(expected),
-    )
+        elements, scale = elements.T, scale.T
+
+    def make(elements: Tensor, scale: Tensor) -> Problem:
+        if scale.shape[axis] != -(-elements.shape[axis] // size):
+            raise ValueError("no scale for each block")
+        wide = np.repeat(scale.codes.astype(np.int64), size, axis=axis)
+        wide = wide.take(range(elements.shape[axis]), axis=axis)
+        converted = oracle.dequantize_block(elements.values[..., None], wide, target)
+        tensor = Tensor(target, converted.tensor.codes[..., 0])
+        expected = expect_exact(tensor, free=converted.free[..., 0], signed_zero=False)
+        return Problem(
+            op="DequantizeBlock",
+            operands=(elements, scale),
+            attributes={"axis": axis, "block_size": size, "to": target.name},
+            oracle=always(expected),
+        )
+
+    operands = (Tensor(element, elements), Tensor(E8M0, scale))
+    return shrinkable(make, operands, lambda *given: axes.granular(axis, size, *given))

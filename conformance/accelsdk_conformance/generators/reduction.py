@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from accelsdk_conformance.problem import (
     separate_axes,
     shrinkable,
 )
+from accelsdk_conformance.seeing import Seeing
 
 #: Shapes by name, and the axes that are reduced.
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -166,15 +168,21 @@ def product(case: Case, context: Context) -> Problem:
         few = rng.choice([1.0, 1.0, -1.0, 2.0, 0.5], shape)
         few = np.where(rng.random(shape) < 0.9, np.sign(few), few)
         x = represent(few, fmt)
-        flat = represent(fold(x.values, axes).prod(axis=1), fmt)
     else:
         x = from_integers(rng.choice([1, -1, 3, -5, 1, 7], shape), fmt)  # odd: never wraps to 0
-        flat = from_integers(fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
     keep = int(case.parameters.get("keepdims", 1))
-    found = expect_exact(flat) if x.codes.size else _of_nothing(case, context, flat)
-    expected = _reshaped(found, folded_shape(shape, axes, bool(keep)))
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
-    return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    def make(x: Tensor) -> Problem:
+        if fmt.is_float:
+            flat = represent(fold(x.values, axes).prod(axis=1), fmt)
+        else:
+            flat = from_integers(fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
+        out = folded_shape(x.shape, axes, bool(keep))
+        expected = _reshaped(expect_exact(flat), out)
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    return shrinkable(make, (x,), separate_axes)
 
 
 def extreme(case: Case, context: Context) -> Problem:
@@ -252,22 +260,14 @@ def _extreme(
 def extreme_empty(case: Case, context: Context) -> Problem:
     """The extreme of nothing is what is declared, or -Inf for Max, +Inf for Min."""
     fmt = data.format_of(case, 0)
-    operand = represent(np.zeros((3, 0)), fmt)
     neutral = -np.inf if case.op == "ReduceMax" else np.inf
-    expected = _of_nothing(case, context, represent(np.full(3, neutral), fmt))
     attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
-    return Problem(op=case.op, operands=(operand,), attributes=attributes, oracle=always(expected))
 
+    def make(x: Tensor) -> Problem:
+        expected = expect_exact(represent(np.full(x.shape[0], neutral), fmt))
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
-def _of_nothing(case: Case, context: Context, neutral: Tensor) -> Expected:
-    """Returns what reductions of nothing are declared to be, else the neutral element."""
-    spec = context.datasheet.reduction(case.op, neutral.format.name)
-    empty = "identity" if spec is None else spec.empty
-    if empty == "zero":
-        neutral = Tensor(neutral.format, np.zeros_like(neutral.codes))
-    free = np.full(neutral.shape, empty == "undefined")
-    claim = f"reductions[{case.op}, {neutral.format}].empty" if spec else ""
-    return expect_exact(neutral, free=free, claim=claim)
+    return shrinkable(make, (represent(np.zeros((3, 0)), fmt),))
 
 
 def arg_extreme(case: Case, context: Context) -> Problem:
@@ -306,42 +306,63 @@ def running(case: Case, context: Context) -> Problem:
     exclusive, reverse = int(case.parameters["exclusive"]), int(case.parameters["reverse"])
     top = 90 if fmt.precision >= 24 or not fmt.is_float else 3
     values = data.rng(case, context).integers(-top, top, (4, 33, 3)).astype(np.float64)
-    flipped = np.flip(values, axis) if reverse else values
-    found = flipped.cumsum(axis) - (flipped if exclusive else 0)
-    found = np.flip(found, axis) if reverse else found
-    if fmt.is_float:
-        x, out = represent(values, fmt), represent(found, fmt)
-    else:
-        x, out = from_integers(values, fmt), from_integers(found, fmt)
     attributes: dict[str, Any] = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
-    expected = expect_exact(out, signed_zero=False)
-    return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    def make(x: Tensor) -> Problem:
+        given = x.values if fmt.is_float else x.integers
+        flipped = np.flip(given, axis) if reverse else given
+        found = flipped.cumsum(axis) - (flipped if exclusive else 0)
+        found = np.flip(found, axis) if reverse else found
+        out = represent(found, fmt) if fmt.is_float else from_integers(found, fmt)
+        expected = expect_exact(out, signed_zero=False)
+        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
+
+    x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
+    return shrinkable(make, (x,), separate_axes)
 
 
 def top_k(case: Case, context: Context) -> Problem:
     """TopK with ties: of equals the lower index comes first; unsorted, in any order."""
     fmt = data.format_of(case, 0)
     given = case.parameters
-    k, largest = int(given["k"]), int(given["largest"])
+    most, largest = int(given["k"]), int(given["largest"])
     axis, ordered = int(given.get("axis", -1)), int(given.get("sorted", 1))
     values = data.rng(case, context).integers(0, 9, (6, 37) if axis else (37, 6)).astype(np.float64)
-    order = np.argsort(-values if largest else values, axis=axis, kind="stable")
-    order = order.take(range(k), axis=axis)
+
+    def make(x: Tensor) -> Problem:
+        attributes = {
+            "k": min(most, x.shape[axis]),
+            "axis": axis,
+            "largest": largest,
+            "sorted": ordered,
+        }
+        oracle = Seeing(chosen_items, (x,), attributes)
+        return Problem(
+            op=case.op,
+            operands=(x,),
+            attributes=attributes,
+            outputs=2,
+            oracle=always(*oracle(())) if ordered else oracle,
+        )
+
     x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
+    return shrinkable(make, (x,), separate_axes)
 
-    def judge(outputs: tuple[Tensor, ...]) -> tuple[Expected, ...]:
-        index = order
-        if not ordered and outputs and outputs[1].shape == order.shape:
-            own = outputs[1].integers
-            if np.array_equal(np.sort(own, axis=axis), np.sort(order, axis=axis)):
-                index = own
-        found = Tensor(fmt, np.take_along_axis(x.codes, index, axis=axis))
-        return expect_exact(found), expect_exact(from_integers(index, INT64))
 
-    return Problem(
-        op=case.op,
-        operands=(x,),
-        attributes={"k": k, "axis": axis, "largest": largest, "sorted": ordered},
-        outputs=2,
-        oracle=always(*judge(())) if ordered else judge,
-    )
+def chosen_items(
+    operands: Sequence[Tensor | None], how: Mapping[str, Any], outputs: tuple[Tensor, ...]
+) -> tuple[Expected, ...]:
+    """Judges TopK: where nothing is said of the order, that of the device's indices is right."""
+    (x,) = operands
+    if x is None:
+        raise TypeError("TopK of nothing")
+    axis = how["axis"]
+    values = x.values if x.format.is_float else x.integers
+    order = np.argsort(-values if how["largest"] else values, axis=axis, kind="stable")
+    index = order = order.take(range(how["k"]), axis=axis)
+    if not how["sorted"] and outputs and outputs[1].shape == order.shape:
+        own = outputs[1].integers
+        if np.array_equal(np.sort(own, axis=axis), np.sort(order, axis=axis)):
+            index = own
+    found = Tensor(x.format, np.take_along_axis(x.codes, index, axis=axis))
+    return expect_exact(found), expect_exact(from_integers(index, INT64))
