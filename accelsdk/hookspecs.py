@@ -36,25 +36,30 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def accelsdk_backends() -> Sequence[Backend]:  # type: ignore[empty-body] # a hook is called, never run
+def accelsdk_backends() -> Sequence[Backend]:
     """Returns the vendor's backends. Called once, at discovery."""
+    raise NotImplementedError
 
 
 @hookspec
-def accelsdk_lowering_rules() -> Sequence[LoweringRule]:  # type: ignore[empty-body]
+def accelsdk_lowering_rules() -> Sequence[LoweringRule]:
     """Returns extra lowering rules. Called once, when a pipeline is built."""
+    raise NotImplementedError
 
 
 @hookspec
-def accelsdk_composites() -> Sequence[OpDef]:  # type: ignore[empty-body]
+def accelsdk_composites() -> Sequence[OpDef]:
     """Returns vendor composites, each with a decomposition. Called once, as the rules."""
+    raise NotImplementedError
 
 
 @hookspec
-def accelsdk_observers() -> Sequence[Observer]:  # type: ignore[empty-body]
+def accelsdk_observers() -> Sequence[Observer]:
     """Returns observers of device events. Called once, when a client opens."""
+    raise NotImplementedError
 
 
 @hookspec
-def accelsdk_conformance_cases() -> Sequence[Path]:  # type: ignore[empty-body]
+def accelsdk_conformance_cases() -> Sequence[Path]:
     """Returns the vendor's own case files (TOML). Called when conformance collects."""
+    raise NotImplementedError
