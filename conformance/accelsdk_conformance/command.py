@@ -228,7 +228,7 @@ def _soak(
     duration: float,
     report: Path | None,
 ) -> int:
-    found = Fleet(settings)
+    found = Fleet(settings, selection)
     try:
         with terminal.Progress(None) as progress:
             found.run(selection.choose(collect(files)), duration, progress.advance)

@@ -3,7 +3,8 @@
 What a tolerance accepts may still be a wrong bit of a sick unit. Two cards of one model must
 give the same bits for the same problems, so a run chains a digest over all outputs, in a fixed
 order of problems. The prefixes of the chain are told at fixed counts: two cards are compared at
-the largest count that both have reached, whatever time each was given.
+the largest count that both have reached, whatever time each was given (`fleet_compare`). A short
+mark of each of the first cases tells which of them differ.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,15 @@ from accelsdk.backend.files import written
 from accelsdk.errors import InvalidArgument
 from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.pool import Pool
+from accelsdk_conformance.report.data import identity
 from accelsdk_conformance.result import Result, Status
+from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings
 
-FORMAT = 1
-_STEP = 128  # cases between two digests that are told
+FORMAT = 2
+STEP = 128  # cases between two digests that are told
+MARK = 4  # hexadecimal digits that tell the outputs of one case from others
+_MARKED = 1 << 17  # cases that are marked: half a megabyte
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: Modules of generators whose problems use most of a card's arithmetic: they come first.
 _FIRST = ("contraction", "integers", "mx", "conversion")
@@ -82,19 +88,23 @@ class Chain:
         count: Cases whose outputs are in it.
         digest: Of them; 16 digits.
         prefixes: Digests at multiples of a fixed count.
+        marks: Short digests of the first cases, one after the other.
     """
 
     count: int = 0
     digest: str = "0" * 16
     prefixes: dict[int, str] = field(default_factory=dict)
+    marks: list[str] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
         """Takes in the outputs of the next case, or that there were none."""
         told = result.digest or str(result.status)
         text = f"{self.digest} {result.id} {told}"
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if self.count < _MARKED:
+            self.marks.append(hashlib.sha256(told.encode()).hexdigest()[:MARK])
         self.count += 1
-        if self.count % _STEP == 0:
+        if self.count % STEP == 0:
             self.prefixes[self.count] = self.digest
 
 
@@ -104,17 +114,21 @@ class Fleet:
 
     Attributes:
         settings: How it was run.
+        selection: What of the suite.
         chain: Digests of the outputs.
         defects: Failing cases; their ids end in ``#`` and what is to be added to the seed.
         about: What the plugin said of itself.
         stopped: Why it ended before its time; empty if it did not.
+        suite: Version of the suite, and the digest of the cases that were repeated.
     """
 
     settings: Settings
+    selection: Selection = field(default_factory=Selection)
     chain: Chain = field(default_factory=Chain)
     defects: list[Result] = field(default_factory=list)
     about: Mapping[str, Any] = field(default_factory=dict)
     stopped: str = ""
+    suite: Mapping[str, Any] = field(default_factory=dict)
     _waiting: dict[str, Result] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
     _compared: int = 0
@@ -140,6 +154,7 @@ class Fleet:
             Refused: The plugin could not be opened.
         """
         endless = rounds(cases)
+        self.suite = {"version": metadata.version("accelsdk"), **identity(cases)}
 
         def timed() -> Iterator[Case]:
             end = time.monotonic() + duration  # from when the first worker is ready
@@ -186,10 +201,13 @@ class Fleet:
             "plugin": self.settings.plugin,
             "options": {k: str(v) for k, v in sorted(self.settings.options.items())},
             "device": self.settings.device,
+            "suite": dict(self.suite),
+            "selection": self.selection.as_json(),
             "seed": self.settings.seed,
             "cases": self.chain.count,
             "digest": self.chain.digest,
             "prefixes": {str(count): digest for count, digest in self.chain.prefixes.items()},
+            "marks": "".join(self.chain.marks),
             "stopped": self.stopped,
             "backend": {k: v for k, v in self.about.items() if k != "claims"},
             "defects": [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelsdk.errors import InvalidArgument, NotFound
 from accelsdk_conformance.case import Case, Level, Profile, select
@@ -74,6 +75,27 @@ class Selection:
     def partial(self) -> bool:
         """Whether something is left out by hand, so that a run can claim nothing."""
         return bool(self.patterns) or self.ids is not None or self.shard is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the selection as data; `from_json` reads it."""
+        return {
+            "profiles": [str(profile) for profile in self.profiles],
+            "level": str(self.level),
+            "patterns": list(self.patterns),
+            "ids": None if self.ids is None else list(self.ids),
+            "shard": None if self.shard is None else str(self.shard),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Selection:
+        """Reads what `as_json` wrote."""
+        return cls(
+            profiles=tuple(Profile(name) for name in data["profiles"]),
+            level=Level(data["level"]),
+            patterns=tuple(data["patterns"]),
+            ids=None if data["ids"] is None else tuple(data["ids"]),
+            shard=None if data["shard"] is None else Shard.parse(data["shard"]),
+        )
 
     def choose(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the cases to run, in the order of the suite.

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from accelsdk.errors import InvalidArgument
 from accelsdk_conformance.case import Profile
 from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.fleet import Chain, Fleet, rounds, seconds
+from accelsdk_conformance.fleet_compare import compare, lines
 from accelsdk_conformance.oracles.tensor import Tensor
+from accelsdk_conformance.report.data import identity
 from accelsdk_conformance.result import Result, Status
+from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings
 from accelsdk_conformance.soak import soak_case
 
@@ -112,6 +116,96 @@ def test_exit_codes_tell_a_defect_from_a_run_that_could_not_be(statuses, code):
     for number, status in enumerate(statuses):
         fleet._keep(Result(id=f"{number}#0", status=Status(status)))
     assert fleet.exit_code == code
+
+
+def run_of(count, changed=(), card=0, failing=(), **suite):
+    """Returns fleet.json of a run on one card, some of its outputs changed."""
+    names = [c.id for c in itertools.islice(itertools.chain.from_iterable(rounds(WHOLE)), count)]
+    fleet = Fleet(Settings(plugin="p", device=card), CASTS, _order=names)
+    fleet.suite = {"version": metadata.version("accelsdk"), **identity(WHOLE), **suite}
+    for number, name in enumerate(names, 1):
+        status = Status.FAILED if number in failing else Status.PASSED
+        masks = ("output 0, offset 3: 0x05 ^ 0x04 = 0x01",) if number in failing else ()
+        digest = f"{name} {card if number in changed else ''}"
+        fleet._keep(Result(id=name, status=status, digest=digest, xor=masks, reason="r"))
+    return json.loads(json.dumps(fleet.as_json()))
+
+
+CASTS = Selection(patterns=("fp8/Cast/", "int8/Cast/"))
+WHOLE = CASTS.choose(bundled())
+
+
+def test_equal_cards_are_equal_as_far_as_both_came():
+    found = compare(run_of(300), run_of(700, card=1), WHOLE)
+    assert (found.equal, found.compared, found.exit_code) == (True, 256, 0)
+    found = compare(run_of(300), run_of(300, card=1), WHOLE)
+    assert (found.equal, found.compared) == (True, 300)
+    assert "same bits in all 300 cases" in [*lines(found)][-1]
+
+
+def test_the_cases_that_differ_are_named_with_their_masks():
+    one, other = run_of(300), run_of(400, card=1, changed=(140, 150), failing=(150,))
+    found = compare(one, other, WHOLE)
+    assert (found.equal, found.agreed, found.compared, found.exit_code) == (False, 128, 256, 1)
+    assert [parting.number for parting in found.partings] == [140, 150]
+    names = [c.id for c in itertools.islice(itertools.chain.from_iterable(rounds(WHOLE)), 150)]
+    assert [parting.id for parting in found.partings] == [names[139], names[149]]
+    text = "\n".join(lines(found))
+    assert "0x05 ^ 0x04 = 0x01" in text
+    assert "no defect by itself" in text
+    assert f"--plugin p --device 1 --replay {names[139].partition('#')[0]}" in text
+    assert json.loads(json.dumps(found.as_json()))["partings"][0]["number"] == 140
+    assert "... and 1 more" in [*lines(found, shown=1)][-1]
+
+
+def test_a_defect_in_both_is_equal_and_no_success():
+    found = compare(run_of(200, failing=(7,)), run_of(200, card=1, failing=(7,)), WHOLE)
+    assert (found.equal, found.exit_code) == (True, 1)
+
+
+def test_cases_of_another_suite_have_numbers_alone():
+    runs = [run_of(200, changed=(9,), card=card, digest="0" * 64) for card in (0, 1)]
+    found = compare(*runs, WHOLE)
+    assert [(parting.number, parting.id) for parting in found.partings] == [(9, "")]
+    assert "this suite has other cases" in [*lines(found)][-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 5}, "seed is 0 and 5"),
+        ({"plugin": "q"}, "plugin is p and q"),
+        ({"prefixes": {}, "cases": 100}, "no count in common"),
+    ],
+)
+def test_runs_of_other_problems_are_not_compared(change, match):
+    with pytest.raises(InvalidArgument, match=match):
+        compare(run_of(200), run_of(200) | change, WHOLE)
+
+
+def test_the_command_compares_cards_and_refuses_a_card_and_a_report(tmp_path, capsys):
+    paths = []
+    for card, changed in ((0, ()), (1, ()), (2, (5,))):
+        folder = tmp_path / str(card)
+        folder.mkdir()
+        text = json.dumps(run_of(130, card=card, changed=changed))
+        (folder / "fleet.json").write_text(text)
+        paths.append(str(folder))
+    base = ["conformance", "compare"]
+    assert main([*base, paths[0], paths[1] + "/fleet.json"]) == 0
+    assert main([*base, paths[0], paths[2]]) == 1
+    assert "DIFFERENT" in capsys.readouterr().out
+    assert main([*base, "--json", paths[0], paths[2]]) == 1
+    assert json.loads(capsys.readouterr().out)["equal"] is False
+    assert main([*base, paths[0], str(tmp_path)]) == 3
+    assert "compare two reports, or two fleet.json" in capsys.readouterr().err
+    assert main([*base, paths[0], paths[1], "--html", str(tmp_path / "x.html")]) == 3
+    for text in ("{", '"prefixes"', json.dumps({"format": 1, "prefixes": {}})):
+        (tmp_path / "2" / "fleet.json").write_text(text)
+        assert main([*base, paths[0], paths[2]]) == 3
+    (tmp_path / "2" / "fleet.json").write_text(json.dumps({"format": 2, "prefixes": {}}))
+    assert main([*base, paths[0], paths[2]]) == 3
+    assert "damaged" in capsys.readouterr().err
 
 
 def case(start="fp32/Exp/fp32"):
