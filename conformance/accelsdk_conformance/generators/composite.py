@@ -88,7 +88,8 @@ def softmax(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     axis = int(case.parameters.get("axis", -1))
     n = int(case.parameters["n"])
-    rows = encode(_softmax_rows(n, data.rng(case, context)), fmt)
+    drawn = _softmax_rows(n, data.rng(case, context))
+    rows = encode(np.tile(drawn, (int(case.parameters.get("times", 1)), 1)), fmt)
     # Rows lie along another axis of a matrix, or of a cube.
     lead = {0: (len(rows.codes),), 1: (len(rows.codes) // 2, 2)}.get(axis, (len(rows.codes),))
     codes = np.moveaxis(rows.codes.reshape(*lead, n), -1, axis)
@@ -378,6 +379,7 @@ def _mask(
     rows, keys = shape[-2:]
     own: tuple[int, ...] = shape if "full" in kind else (rows, keys)
     own = (shape[0], 1, 1, keys) if "keys" in kind else own
+    own = (1, shape[1], rows, keys) if "heads" in kind else own
     seen = rng.random(own) < 0.6
     if "keys" not in kind:
         seen[..., min(2, rows - 1), :] = False

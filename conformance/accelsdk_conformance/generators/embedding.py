@@ -14,7 +14,7 @@ from accelsdk_conformance.oracles.doubled import Doubled, total, two_product
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import Context, Expected, Problem, Tier, Within, always
 
-_ROWS = 37
+_ROWS, _MANY = 37, 523
 
 
 def bags(case: Case, context: Context) -> Problem:
@@ -28,23 +28,24 @@ def bags(case: Case, context: Context) -> Problem:
     bits, columns = int(case.parameters.get("bits", 0)), int(case.parameters["columns"])
     exact = case.parameters["numbers"] == "grid"
     lengths = np.array(_LENGTHS[str(case.parameters["bags"])], np.int64)
-    indices = rng.integers(0, _ROWS, int(lengths.sum()))
+    rows = _MANY if case.parameters["bags"] == "many" else _ROWS
+    indices = rng.integers(0, rows, int(lengths.sum()))
     if indices.size > 3:
-        indices[:3] = [0, _ROWS - 1, _ROWS - 1]  # both ends, and one row twice
+        indices[:3] = [0, rows - 1, rows - 1]  # both ends, and one row twice
     weights = np.ones(len(indices))
     weighted = bool(case.parameters["weighted"])
     if weighted:
         drawn = [0.5, 1.0, 2.0, -1.0, 0.0] if exact else rng.normal(size=64).astype(np.float32)
         weights = rng.choice(np.asarray(drawn, np.float64), len(indices))
     if bits:
-        table, scale, code, bias = _fused(bits, columns, exact, rng)
+        table, scale, code, bias = _fused(bits, (rows, columns), exact, rng)
         out = FLOAT32
     else:
         out = data.format_of(case, 0)
-        table = represent(rng.integers(-8, 9, (_ROWS, columns)), out)
+        table = represent(rng.integers(-8, 9, (rows, columns)), out)
         if not exact:
-            table = encode(rng.normal(size=(_ROWS, columns)), out)
-        scale, code, bias = np.ones((_ROWS, 1)), table.values, np.zeros((_ROWS, 1))
+            table = encode(rng.normal(size=(rows, columns)), out)
+        scale, code, bias = np.ones((rows, 1)), table.values, np.zeros((rows, 1))
     value, bound = _summed((scale, code, bias), indices, lengths, weights)
     if exact:
         bound = np.zeros_like(bound)
@@ -71,26 +72,28 @@ _LENGTHS = {
     "all_empty": [0, 0, 0, 0],
     "one_each": [1] * 9,
     "long": [257],
+    "many": [1, 0, 2, 3] * 18,
     "ends_empty": [0, 3, 4, 0],
 }
 
 
 def _fused(
-    bits: int, columns: int, exact: bool, rng: np.random.Generator
+    bits: int, extents: tuple[int, int], exact: bool, rng: np.random.Generator
 ) -> tuple[Tensor, F64, F64, F64]:
     """Returns fused rows, and scale, codes and bias of each; no two rows have the same."""
-    codes = rng.integers(0, 1 << bits, (_ROWS, columns))
-    scale = np.exp2(rng.integers(-3, 2, (_ROWS, 1)).astype(np.float64))
-    bias = rng.integers(-8, 9, (_ROWS, 1)).astype(np.float64)
+    rows, columns = extents
+    codes = rng.integers(0, 1 << bits, (rows, columns))
+    scale = np.exp2(rng.integers(-3, 2, (rows, 1)).astype(np.float64))
+    bias = rng.integers(-8, 9, (rows, 1)).astype(np.float64)
     kind: Format = FLOAT32 if bits == 8 else FLOAT16
     if not exact:
-        scale, bias = (encode(rng.uniform(low, 1, (_ROWS, 1)), kind).values for low in (0.01, -1.0))
+        scale, bias = (encode(rng.uniform(low, 1, (rows, 1)), kind).values for low in (0.01, -1.0))
     per = 8 // bits
-    padded = np.zeros((_ROWS, -(-columns // per) * per), np.int64)
+    padded = np.zeros((rows, -(-columns // per) * per), np.int64)
     padded[:, :columns] = codes
-    packed = (padded.reshape(_ROWS, -1, per) << (np.arange(per) * bits)).sum(axis=2)
+    packed = (padded.reshape(rows, -1, per) << (np.arange(per) * bits)).sum(axis=2)
     tail = encode(np.concatenate([scale, bias], axis=1), kind).codes
-    raw = np.ascontiguousarray(tail).view(np.uint8).reshape(_ROWS, -1)
+    raw = np.ascontiguousarray(tail).view(np.uint8).reshape(rows, -1)
     table = Tensor(UINT8, np.concatenate([packed.astype(np.uint8), raw], axis=1))
     return table, scale, codes.astype(np.float64), bias
 

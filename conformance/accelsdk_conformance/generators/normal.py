@@ -115,6 +115,7 @@ def inverse(variance: Carried, epsilon: float, fmt: Format) -> Carried:
 
 
 _SHAPES: dict[str, tuple[int, ...]] = {
+    "pair": (5, 6),
     "cube": (2, 6, 5, 3),
     "line": (3, 6, 17),
     "volume": (1, 6, 2, 3, 4),

@@ -38,6 +38,7 @@ _WINDOWS: dict[str, Window] = {
     "point": ((5, 4), (1, 1), (2, 1), (0, 0, 0, 0), (1, 1)),
     "line": ((23,), (4,), (3,), (2, 1), (1,)),
     "line_dilated": ((23,), (3,), (2,), (1, 3), (4,)),
+    "wide": ((3, 150), (2, 3), (1, 2), (0, 1, 1, 0), (1, 1)),
     "volume": ((5, 4, 6), (2, 3, 2), (2, 1, 3), (0, 1, 1, 1, 1, 0), (1, 1, 1)),
 }
 
@@ -48,7 +49,7 @@ def pool(case: Case, context: Context) -> Problem:
     given = case.parameters
     window, attributes = _window(case)
     rng = data.rng(case, context)
-    shape = (2, 3, *window[0])
+    shape = (2, int(given.get("channels", 3)), *window[0])
     top = int(given.get("top", 60))
     whole = rng.integers(-top, top + 1, shape) if fmt.is_signed else rng.integers(0, 2 * top, shape)
     values = whole.astype(np.float64)

@@ -179,7 +179,7 @@ def judged(
         floor=floor_bits(case),
         scales=tuple(_factors(product, block)),
         block=block,
-        nan=_scale_nan(product, block),
+        nan=_scale_nan(product),
         raw=raw.factors,
     )
 
@@ -265,11 +265,12 @@ def assert_exact(case: Case, verdict: Verdict) -> None:
         raise ArithmeticError(f"{case.id}: the data are not in the exact domain of {bits} bits")
 
 
-def _scale_nan(product: Product, block: int) -> NDArray[np.bool_] | None:
-    if not block or product.a_scales is None or product.b_scales is None:
-        return None
-    left, right = product.a_scales.codes == 0xFF, product.b_scales.codes == 0xFF
-    found: Mask = left.any(axis=1)[:, None] | right.any(axis=0)[None, :]
+def _scale_nan(product: Product) -> Mask:
+    """Returns where a scale is NaN: of any block, of the row or of the column."""
+    found: Mask = np.zeros((product.a.shape[0], product.b.shape[1]), bool)
+    for scales, axis in ((product.a_scales, 1), (product.b_scales, 0)):
+        if scales is not None:
+            found |= np.atleast_2d(np.isnan(scales.values)).any(axis=axis, keepdims=True)
     return found
 
 

@@ -95,13 +95,14 @@ def layer(case: Case, context: Context) -> Problem:
     direction = str(given.get("direction", "forward"))
     count = 2 if direction == "bidirectional" else 1
     first = bool(given.get("layout", 0))
+    steps, batch = int(given.get("steps", _STEPS)), int(given.get("batch", _BATCH))
     shapes: dict[str, tuple[int, ...]] = {
-        "x": (_STEPS, _BATCH, _WIDTH),
+        "x": (steps, batch, _WIDTH),
         "w": (count, gates * hidden, _WIDTH),
         "r": (count, gates * hidden, hidden),
         "b": (count, 2 * gates * hidden),
-        "h": (count, _BATCH, hidden),
-        "c": (count, _BATCH, hidden),
+        "h": (count, batch, hidden),
+        "c": (count, batch, hidden),
         "p": (count, 3 * hidden),
     }
     sizes = {"x": 1.0, "b": 0.25, "r": 0.25}  # a small R: errors fade from step to step
@@ -110,7 +111,7 @@ def layer(case: Case, context: Context) -> Problem:
         for name, shape in shapes.items()
     }
     chosen = str(given.get("operands", "b"))
-    lengths = _LENGTHS if "l" in chosen else (_STEPS,) * _BATCH
+    lengths = _lengths(case) if "l" in chosen else (steps,) * batch
     sequences, finals = [], []
     for index in range(count):
         part = _direction(case, tensors, index, chosen, fmt)
@@ -128,6 +129,14 @@ def layer(case: Case, context: Context) -> Problem:
     results = results[: int(given.get("outputs", len(results)))]
     attributes = _attributes(case, hidden, direction)
     return carried_problem(case.op, _operands(case, tensors, chosen, first), attributes, results)
+
+
+def _lengths(case: Case) -> tuple[int, ...]:
+    """Returns how many steps each item of the batch has: not all that there are."""
+    steps, batch = (
+        int(case.parameters.get(k, n)) for k, n in (("steps", _STEPS), ("batch", _BATCH))
+    )
+    return tuple(min(int(n), steps) for n in np.resize(_LENGTHS, batch))
 
 
 def _attributes(case: Case, hidden: int, direction: str) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def _operands(
         return _swapped(tensor) if first and name in "hc" else tensor
 
     x = _swapped(tensors["x"]) if first else tensors["x"]
-    lengths = from_integers(np.array(_LENGTHS), INT32) if "l" in chosen else None
+    lengths = from_integers(np.array(_lengths(case)), INT32) if "l" in chosen else None
     every = (x, tensors["w"], tensors["r"], given("b"), lengths, given("h"))
     return (*every, given("c"), given("p")) if case.op == "LSTM" else every
 
@@ -208,14 +217,15 @@ def _run(
     backward: bool,
 ) -> tuple[Carried, tuple[Carried, ...]]:
     """Runs one direction; an item whose sequence has ended keeps its state, and gives zeros."""
-    fmt, shape = part.fmt, (_BATCH, part.hidden)
+    steps, batch = tensors["x"].shape[:2]
+    fmt, shape = part.fmt, (batch, part.hidden)
     states = [
         Carried.exact(tensors[name].values[index] if name in chosen else np.zeros(shape), fmt)
         for name in ("hc" if part.op == "LSTM" else "h")
     ]
     zero = Carried.exact(np.zeros(shape), fmt)
-    outputs = [zero] * _STEPS
-    for t in reversed(range(_STEPS)) if backward else range(_STEPS):
+    outputs = [zero] * steps
+    for t in reversed(range(steps)) if backward else range(steps):
         x = Carried.exact(tensors["x"].values[t], fmt)
         fresh = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[part.op](part, x, states)
         lives = (t < np.array(lengths))[:, None]

@@ -40,6 +40,9 @@ _SIZES: dict[str, tuple[Shape, Shape, tuple[float, ...] | None]] = {
     "cut": ((1, 1, 5, 5), (1, 1, 8, 3), (1.0, 1.0, 1.75, 0.75)),  # 8.75 and 3.75 cut off
     "line": ((2, 3, 7), (2, 3, 11), None),
     "matrix": ((5, 6), (3, 8), None),
+    "wide": ((1, 1, 2, 20), (1, 1, 3, 67), None),
+    "narrow": ((1, 1, 2, 130), (1, 1, 2, 48), None),
+    "planes": ((3, 35, 2, 3), (3, 35, 3, 4), None),
     "volume": ((1, 1, 3, 4, 2), (1, 1, 5, 2, 4), None),
 }
 _LOST = Fraction(1, 1 << 18)  # of a coordinate in float32 arithmetic, a few units of 2**-24 * 32

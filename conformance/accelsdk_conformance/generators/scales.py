@@ -53,6 +53,26 @@ def scaled(case: Case, context: Context) -> Problem:
     return problem(case, context, product)
 
 
+def plain_edges(case: Case, context: Context) -> Problem:
+    """Float scales of one operand alone, negative ones, 0, infinities, NaN, and far apart."""
+    a_format, b_format = data.format_of(case, 0), data.format_of(case, 1)
+    rng = data.rng(case, context)
+    far = [2.0**100, 2.0**-100, -(2.0**60), 0.0, -0.0, -1.0, 1.5, np.inf, -np.inf, np.nan]
+    near = [1.0, -2.0, 2.0**-20, 2.0**20, -0.75, np.nan]
+    a, b = grids.operands((a_format, b_format), (len(far), 19, len(near)), floor_bits(case), rng)
+    left = Tensor(FLOAT32, encode(np.array(far), FLOAT32).codes[:, None])
+    right = Tensor(FLOAT32, encode(np.array(near), FLOAT32).codes[None])
+    side = str(case.parameters["side"])
+    product = Product(
+        a=a,
+        b=b,
+        a_scales=left if side != "right" else None,
+        b_scales=right if side != "left" else None,
+        exact=True,
+    )
+    return problem(case, context, product)
+
+
 def scale_edges(case: Case, context: Context) -> Problem:
     """The ends of E8M0: 0xFF is NaN, 0x00 is 2**-127, 2**100 times 2**-100 is 1."""
     a_format, b_format = data.format_of(case, 0), data.format_of(case, 1)

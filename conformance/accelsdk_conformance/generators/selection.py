@@ -28,6 +28,8 @@ _SHAPES: Mapping[str, tuple[int, ...]] = {
     "vector": (67,),
     "matrix": (7, 13),
     "cube": (3, 5, 4),
+    "long": (5003,),
+    "rows": (300, 3),
     "scalar": (),
     "empty": (3, 0, 2),
 }
@@ -118,7 +120,8 @@ def unique(case: Case, context: Context) -> Problem:
 
 def _repeating(case: Case, fmt: Format, rng: np.random.Generator, axis: int) -> Tensor:
     """Returns a vector, or a matrix of few different slices, with what is hard to compare."""
-    ranks = {1: (41,), 2: (14, 3) if axis == 0 else (3, 14)}
+    count = int(case.parameters.get("count", 41))
+    ranks = {1: (count,), 2: (14, 3) if axis == 0 else (3, 14)}
     shape = ranks[int(case.parameters["rank"])]
     whole = rng.integers(0, 2 if fmt == BOOL or len(shape) > 1 else 9, shape)
     if not fmt.is_float:
