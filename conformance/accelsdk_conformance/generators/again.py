@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from accelsdk.formats import BOOL
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.oracles.tensor import Tensor, encode
@@ -38,14 +39,13 @@ def after(case: Case, context: Context) -> Problem:
 
 
 def _spoilt(x: Tensor) -> Tensor:
-    """Returns NaN in every second place; numbers turned around where there is no NaN."""
-    turned = _turned(x)
-    if not x.format.has_nan:
-        return turned
-    nan = encode(np.array(np.nan), x.format).codes
-    flat = turned.codes.reshape(-1).copy()
-    flat[::2] = nan
-    return Tensor(x.format, flat.reshape(x.shape))
+    """Returns other data: NaN in every second place, the other sign, or the other bits."""
+    fmt = x.format
+    mask = 1 << (fmt.bits - 1) if fmt.is_float and fmt.is_signed else (1 << fmt.bits) - 1
+    codes = x.codes ^ x.codes.dtype.type(1 if fmt == BOOL else mask)
+    if fmt.has_nan:
+        codes.reshape(-1)[::2] = encode(np.array(np.nan), fmt).codes
+    return Tensor(fmt, codes)
 
 
 def _turned(x: Tensor) -> Tensor:
