@@ -56,7 +56,7 @@ def dot(
     Args:
         a: K operands, each a value of ``a_fmt``.
         b: K operands, each a value of ``b_fmt``.
-        c: Addend, usually a float32 number.
+        c: Addend, usually a float32 number; zero adds nothing, wherever it enters.
         spec: The accumulator; ``width`` and ``order`` must be claimed (``tree``: sequential).
         a_fmt: Format of ``a``: its smallest exponent is the field of its subnormals.
         b_fmt: Format of ``b``.
@@ -83,7 +83,8 @@ def dot(
     ]
     depths = [sum(_log2(denominator) for _, denominator in product) for product in factors]
     addend, under = _flushed(float(c), spec).as_integer_ratio()
-    unit = max([_log2(under), *depths])
+    finest = max(spec.significand_bits, spec.promote_bits or 0) - 1 - spec.emax
+    unit = max([_log2(under), *depths, finest])  # the largest stored sum is whole, too
     model = _Model(spec, unit)
     group = min(block_size, _EXACT_GROUP)
     fields = [_field(x, a_fmt) + _field(y, b_fmt) for x, y in zip(left, right, strict=True)]
@@ -180,7 +181,7 @@ class _Model:
         parts = [terms[i : i + length] for i in range(0, len(terms), length)] if terms else [[]]
         sums = [self.part(part, 0 if i else start) for i, part in enumerate(parts)]
         total = self.combine(sums)
-        if spec.addend == "separate":
+        if spec.addend == "separate" and c:
             total = self.add(total, c, spec.range_format.precision, "rne")
         if isinstance(total, float):
             return total
@@ -286,8 +287,9 @@ class _Model:
         return max(abs(value).bit_length() - 1 - self.unit, self.spec.emin)
 
     def add(self, x: int | float, y: int | float, bits: int, mode: Mode) -> int | float:
-        total = x + y
-        return total if isinstance(total, float) else self.store(total, bits, mode)
+        if isinstance(x, float) or isinstance(y, float):  # Inf or NaN: the other may be any size
+            return sum(part for part in (x, y) if isinstance(part, float))
+        return self.store(x + y, bits, mode)
 
     def store(self, value: int, bits: int, mode: Mode) -> int | float:
         """Rounds a sum to ``bits`` significand bits in the range of the accumulator."""

@@ -44,7 +44,8 @@ class AccumulatorSpec:
             parts (``split_k:n``) added one after the other; None: unclaimed.
         addend: Where C enters: as the running sum of the first chunk, after all products in
             the store's whole format in RNE, or as that running sum rounded to
-            ``significand_bits`` first.
+            ``significand_bits`` first. Where C is zero nothing is added, and a sum keeps the
+            bits that it has.
         product_bits: Significand bits of a product; None: exact.
         promote_every: Products after which the sum moves to an outer accumulator.
         promote_bits: Significand bits of the outer accumulator, which adds in RNE.
@@ -55,6 +56,8 @@ class AccumulatorSpec:
         overflow: What a stored sum beyond the largest number becomes; ``wide`` has no limit
             until the end.
         product_overflow: Whether a product beyond the range of the accumulator is infinite.
+            Infinities among sums follow IEEE 754-2019, 6.1 and 7.2: one of them stays, two of
+            opposite signs are NaN, and NaN stays NaN.
         store_range: Format whose exponents a stored sum has; None: float32, or beyond 24 bits
             float64.
         deterministic: Whether equal inputs give equal bits every time.

@@ -306,7 +306,7 @@ def bound_declared(
         walk.store(spec.significand_bits, _factor(spec.store_rounding))
     for chunk in spec.deal(terms):
         walk.chunk([term for term in chunk if term[0]])
-    if spec.addend == "separate":
+    if spec.addend == "separate" and c:
         walk.total += exact(c)
         walk.store(spec.range_format.precision, 0.5)
     return math.nextafter(float(walk.error), math.inf) if walk.error else 0.0

@@ -188,11 +188,20 @@ def test_ranges():
     assert dot([2.0**15, 2.0**15], [1.0, 1.0], 0.0, half) == math.inf
     assert dot([2.0**-25, 2.0**-25], [1.0, 1.0], 0.0, half) == 2.0**-24
     assert dot([1.0], [1.0], 2.0**-11, half) == 1.0  # added in float16 too
+    finer = replace(half, significand_bits=20)
+    assert dot([1.0, 2.0**-19], [1.0, 1.0], 0.0, finer) == 1 + 2.0**-19  # zero adds nothing
+    assert dot([1.0, 2.0**-19], [1.0, 1.0], 2.0**-12, finer) == 1.0
+    assert dot([3.0], [5.0], 0.0, replace(half, significand_bits=64)) == 15.0
     wide = replace(EXACT, product_overflow="inf")
     huge = [2.0**64, 2.0**64]
     assert dot(huge, [2.0**64, -(2.0**63)], 0.0, wide) == math.inf
     assert dot(huge, [2.0**64, -(2.0**63)], 0.0, EXACT) == 2.0**127
     assert math.isnan(dot(huge, [2.0**64, -(2.0**64)], 0.0, wide))
+    pairs = replace(half, width=4, inside="pairwise")
+    top = [2.0**15] * 4
+    assert dot(top, [2.0, 1.0, 1.0, 1.0], 0.0, pairs) == math.inf  # one infinity stays
+    assert math.isnan(dot(top, [2.0, 0.0, -2.0, 0.0], 0.0, pairs))  # two of them meet
+    assert dot(top, [2.0, 0.0, -2.0, 0.0], 0.0, replace(half, width=4)) == 0.0  # fused: none
     with pytest.raises(InvalidArgument, match="align_bits as well"):
         replace(EXACT, lanes=2)
 

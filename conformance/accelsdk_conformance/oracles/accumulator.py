@@ -142,7 +142,8 @@ class _Unit:
         ]
         total = self.combine(sums)
         if spec.addend == "separate" and c is not None:
-            total = self.add(total, c, spec.range_format.precision, "rne")
+            added = self.add(total, c, spec.range_format.precision, "rne")
+            total = np.where(c == 0, total, added)
         limit = self.limit(spec.significand_bits)
         return np.where(np.abs(total) > limit, np.copysign(np.inf, total), total)
 

@@ -156,6 +156,8 @@ def order_free_bound(sums: Contraction, spec: AccumulatorSpec) -> F64:
         scales = sums.factors.a_scale.max(initial=0), sums.factors.b_scale.max(initial=0)
         field = np.full(field.shape, int(scales[0]) + int(scales[1]))
     p = min(p, spec.promote_bits or p)
+    if spec.addend == "separate" and sums.factors.addend is not None:
+        p = min(p, spec.range_format.precision)
     bound = np.zeros(terms.shape)
     for _ in range(12):
         top = np.maximum(floor_log2(sums.magnitude + bound), spec.emin)
@@ -253,6 +255,8 @@ def exact_domain(sums: Contraction, spec: AccumulatorSpec) -> Mask:
     """
     kept = [bits for bits in (spec.align_bits, spec.stage_bits) if bits is not None]
     bits = min([spec.significand_bits, spec.promote_bits or 64, *(bits + 1 for bits in kept)])
+    if spec.addend == "separate" and sums.factors.addend is not None:
+        bits = min(bits, spec.range_format.precision)
     if spec.algorithm != "direct":  # zero products beside others are not exact zeros there
         return np.full(sums.terms.shape, not sums.factors.a.any() or not sums.factors.b.any())
     if spec.align_exponent == "block_scale":
