@@ -308,7 +308,7 @@ def specials(case: Case, context: Context) -> Problem:
     k = int(case.parameters["k"])
     rng = data.rng(case, context)
     a, b = grids.operands((a_format, b_format), (k + 6, k, 5), floor_bits(case), rng)
-    left, right = grids.mixed(a, rng).values, grids.mixed(b, rng).values
+    left, right = (grids.mixed(x, rng).values.copy() for x in (a, b))
     for lane in range(k):
         left[lane, lane] = np.nan if a_format.has_nan else left[lane, lane]
     if a_format.has_inf:

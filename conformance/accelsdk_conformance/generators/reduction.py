@@ -198,7 +198,7 @@ def extreme(case: Case, context: Context) -> Problem:
 
 def _floats(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Tensor:
     largest = case.op == "ReduceMax"
-    x = encode(rng.normal(size=(2 * lanes + 4, lanes)), fmt).values
+    x = encode(rng.normal(size=(2 * lanes + 4, lanes)), fmt).values.copy()
     for lane in range(lanes):
         x[lane, lane] = 100.0 if largest else -100.0
         x[lanes + lane, lane] = np.nan

@@ -10,7 +10,7 @@ anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,15 @@ class Tensor:
         """Extents of the tensor."""
         return tuple(self.codes.shape)
 
-    @property
+    @cached_property
     def values(self) -> F64:
-        """Exact values as float64 (64-bit integers beyond 2**53 are not: use `integers`)."""
-        return decode(self.codes, self.format)
+        """Exact values as float64 (64-bit integers beyond 2**53 are not: use `integers`).
+
+        They are decoded once, and cannot be written to.
+        """
+        found = np.asarray(decode(self.codes, self.format))
+        found.flags.writeable = False
+        return found
 
     @property
     def integers(self) -> NDArray[np.int64]:
@@ -58,10 +63,15 @@ class Tensor:
         return pack(self.codes, self.format)
 
 
+_DTYPES = {
+    bits: np.dtype(f"uint{next(width for width in (8, 16, 32, 64) if width >= bits)}")
+    for bits in range(1, 65)
+}
+
+
 def code_dtype(fmt: Format) -> np.dtype[Any]:
     """Returns the unsigned dtype that holds one code."""
-    width = next(width for width in (8, 16, 32, 64) if width >= fmt.bits)
-    return np.dtype(f"uint{width}")
+    return _DTYPES[fmt.bits]
 
 
 @cache
@@ -76,7 +86,7 @@ def decode(codes: Codes, fmt: Format) -> F64:
     """Returns the values of codes as float64."""
     codes = np.asarray(codes, dtype=code_dtype(fmt), order="C")
     if fmt.bits <= 8:
-        return np.asarray(decode_table(fmt)[codes])
+        return np.asarray(decode_table(fmt).take(codes))
     with np.errstate(invalid="ignore"):  # signalling NaN patterns are legal test data
         match fmt.name:
             case "float16":
@@ -133,23 +143,22 @@ def round_to(
         low: What is to be added to ``x`` (the low half of a double-double), at most half an
             ulp of ``x``.
     """
+    if low is not None:
+        x = to_odd(x, low)
     size = np.abs(x)
-    if mode is Rounding.NEAREST_EVEN and low is None and fmt.bits > 8:
+    if mode is Rounding.NEAREST_EVEN and fmt.mantissa_bits:
         return _nearest_even(size, fmt)
     table = magnitudes(fmt)
-    rest = np.zeros_like(x) if low is None else np.where(np.signbit(x), -low, low)
     below = np.searchsorted(table, size, side="right") - 1
-    below -= (table[below] == size) & (rest < 0) & (below > 0)
     above = np.minimum(below + 1, len(table) - 1)
-    exact = (table[below] == size) & (rest == 0)
+    exact = table[below] == size
     middle = (table[below] + table[above]) / 2
-    beyond = np.where(size == middle, np.sign(rest), np.sign(size - middle))
     negative = np.signbit(x)
     match mode:
         case Rounding.NEAREST_EVEN:
-            up = (beyond > 0) | ((beyond == 0) & (below % 2 == 1))
+            up = (size > middle) | ((size == middle) & (below % 2 == 1))
         case Rounding.NEAREST_AWAY:
-            up = beyond >= 0
+            up = size >= middle
         case Rounding.TOWARD_ZERO:
             up = np.zeros(x.shape, bool)
         case Rounding.UP:
@@ -196,8 +205,12 @@ def encode(
     if fmt.bits > 16:
         return _encode_wide(x, fmt, mode, overflow, low)
     finite = np.isfinite(x)
-    code = round_to(np.where(finite, x, 0.0), fmt, mode, low)
+    plain = bool(finite.all())
+    code = round_to(x if plain else np.where(finite, x, 0.0), fmt, mode, low)
     top = rounding.max_code(fmt)
+    if plain and fmt.has_negative_zero and not (code > top).any():
+        code |= np.signbit(x).astype(np.int64) << (fmt.bits - 1)
+        return Tensor(fmt, code.astype(code_dtype(fmt)))
     special = rounding.nan_code(fmt) if fmt.has_nan and not fmt.has_inf else top + fmt.has_inf
     infinity = top if overflow is Overflow.SATURATE else special
     beyond = special if overflow is Overflow.SPECIAL else top
@@ -285,7 +298,7 @@ def represent(x: NDArray[Any], fmt: Format) -> Tensor:
     values = np.asarray(x, np.float64)
     tensor = encode(values, fmt)
     back = tensor.values
-    if not np.array_equal(back, values, equal_nan=True):
+    if not (np.array_equal(back, values) or np.array_equal(back, values, equal_nan=True)):
         wrong = np.atleast_1d(~((back == values) | (np.isnan(back) & np.isnan(values))))
         bad = np.atleast_1d(values)[wrong][0]
         raise InvalidArgument(f"{bad!r} is not a {fmt} number")
