@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from accelsdk_conformance.oracles.tensor import Tensor
-from accelsdk_conformance.problem import Along, Axis
+from accelsdk_conformance.problem import Along, Axis, separate_axes
 
 
 def product(a: Tensor, b: Tensor, *more: Tensor | None) -> Iterator[Axis]:
@@ -90,3 +91,36 @@ def granular(axis: int, block: int, x: Tensor, *per: Tensor | None) -> Iterator[
             yield Along(0, at), *(Along(i, 0) for i in own if at == axis % rank)
     if block:  # of the last block, some
         yield (Along(0, axis % rank),)
+
+
+def movement(op: str, attributes: Mapping[str, Any], *operands: Tensor) -> Iterator[Axis]:
+    """Yields the axes of data that is moved whose extents stand in no attribute."""
+    x, *more = operands
+    rank = len(x.shape)
+    axis = int(attributes.get("axis", 0)) % max(rank, 1)
+    others = [at for at in range(rank) if at != axis]
+    match op:
+        case "Transpose" | "Tile" | "Gather":
+            yield from separate_axes(*operands)
+        case "Concat" | "GatherElements":
+            yield from (tuple(Along(i, at) for i in range(len(operands))) for at in others)
+            yield from ((Along(i, axis),) for i in range(len(operands)))
+        case "Split":
+            yield from ((Along(0, at),) for at in others)
+        case "Slice":
+            cut = {at % rank for at in attributes["axes"]}
+            yield from ((Along(0, at),) for at in range(rank) if at not in cut)
+        case "Pad" if min(attributes["pads"]) >= 0 and attributes["mode"] in ("constant", "edge"):
+            yield from ((Along(0, at),) for at in range(rank))
+        case "ScatterElements":  # nothing along the axis: two indices might become one place
+            yield from ((Along(0, at), Along(1, at), Along(2, at)) for at in others)
+            yield Along(1, axis), Along(2, axis)
+        case "GatherND":
+            batch = int(attributes["batch_dims"])
+            yield from ((Along(0, at), Along(1, at)) for at in range(batch))
+            yield from ((Along(1, at),) for at in range(batch, len(more[0].shape) - 1))
+            yield from ((Along(0, at),) for at in range(batch, rank))
+        case "ScatterND":
+            count, depth = len(more[0].shape) - 1, more[0].shape[-1]
+            yield from ((Along(1, at), Along(2, at)) for at in range(count))
+            yield from ((Along(0, at), Along(2, at - depth + count)) for at in range(depth, rank))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from accelsdk.formats import INT32, INT64, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import axes, data
+from accelsdk_conformance.generators.far_moves import far_moves
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
     Along,
@@ -153,7 +154,7 @@ def _gathered(rng: np.random.Generator) -> dict[str, Move]:
         parts = tuple(slice(n if a != axis % len(at) else None) for a, n in enumerate(at))
 
         def reference(x: Codes, i: Codes) -> Codes:
-            return np.take_along_axis(x[parts], i % shape[axis], axis=axis)
+            return np.take_along_axis(x[parts], i, axis=axis)
 
         return [shape], [index], {"axis": axis}, reference
 
@@ -256,7 +257,7 @@ def _padded() -> dict[str, Move]:
 def _moves() -> dict[str, Move]:
     """Returns every movement case by name: op, then variant."""
     rng = np.random.default_rng(7)
-    return _shaped() | _cut() | _gathered(rng) | _scattered(rng) | _padded()
+    return _shaped() | _cut() | _gathered(rng) | _scattered(rng) | _padded() | far_moves()
 
 
 MOVES = _moves()
@@ -265,33 +266,51 @@ MOVES = _moves()
 def move(case: Case, context: Context) -> Problem:
     """One movement of one format, on a ramp of codes that runs on from operand to operand."""
     fmt = data.format_of(case, 0)
-    shapes, indices, attributes, reference = MOVES[f"{case.op}/{case.parameters['variant']}"]
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    variant = MOVES[f"{case.op}/{case.parameters['variant']}"]
+    sizes = [int(np.prod(shape)) for shape in variant[0]]
     run = data.ramp(fmt, (sum(sizes),)).codes
     parts = np.split(run, np.cumsum(sizes)[:-1])
-    tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, shapes, strict=True)]
-    index = [from_integers(i, INT32 if case.parameters.get("index") else INT64) for i in indices]
+    tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, variant[0], strict=True)]
+    return moved(case.op, variant, tensors, INT32 if case.parameters.get("index") else INT64)
+
+
+def moved(op: str, variant: Move, tensors: Sequence[Tensor], kind: Format) -> Problem:
+    """Returns the problem of moving codes: a NaN keeps its payload.
+
+    Args:
+        op: The node's op.
+        variant: What is moved where.
+        tensors: Of the variant's shapes.
+        kind: Format of indices.
+    """
+    _, indices, attributes, reference = variant
+    index = [from_integers(i, kind) for i in indices]
     operands = (tensors[0], *index, *tensors[1:]) if index else tuple(tensors)
-    placed = [i for i in range(len(operands)) if not 1 <= i <= len(index)]
 
     def make(*given: Tensor) -> Problem:
-        wanted = reference(*(given[i].codes for i in placed), *indices)
+        own = given[1 : 1 + len(index)]
+        placed = [given[0], *given[1 + len(own) :]]
+        wanted = reference(*(t.codes for t in placed), *(i.integers for i in own))
         results = wanted if isinstance(wanted, list) else [wanted]
-        expected = [_moved(Tensor(fmt, np.asarray(result, order="C"))) for result in results]
+        expected = [_moved(Tensor(given[0].format, np.asarray(r, order="C"))) for r in results]
         return Problem(
-            op=case.op,
+            op=op,
             operands=given,
             attributes=attributes,
             outputs=len(results),
             oracle=always(*expected),
         )
 
-    # Extents stand in the attributes: values alone can become simpler.
-    return shrinkable(make, operands, axes=lambda *given: (), fixed=range(1, 1 + len(index)))
+    return shrinkable(
+        make,
+        operands,
+        lambda *given: axes.movement(op, attributes, *given),
+        fixed=range(1, 1 + len(index)),
+    )
 
 
 def _moved(tensor: Tensor) -> Expected:
-    """Returns the expectation of exactly these codes: a NaN that is moved keeps its payload."""
+    """Returns the expectation of exactly these codes."""
     return Expected(tensor.format, tensor.shape, ((Tier.T0, Exact(tensor.codes)),), Tier.T0)
 
 
@@ -328,12 +347,12 @@ def combine(case: Case, context: Context) -> Problem:
             oracle=always(expect_exact(_wrap(after, fmt), signed_zero=False)),
         )
 
-    def axes(before: Tensor, index: Tensor, updates: Tensor) -> list[Axis]:
+    def parts(before: Tensor, index: Tensor, updates: Tensor) -> list[Axis]:
         column = (Along(1, 1),) if case.op == "ScatterElements" else ()
         return [(Along(1, 0), Along(2, 0)), (Along(0, 1), Along(2, 1), *column), (Along(0, 0),)]
 
     operands = (_wrap(before, fmt), from_integers(index, INT64), _wrap(updates, fmt))
-    return shrinkable(make, operands, axes, fixed=(1,))
+    return shrinkable(make, operands, parts, fixed=(1,))
 
 
 def _numbers(x: Tensor) -> NDArray[Any]:

@@ -116,8 +116,8 @@ def named(text):
     ("case", "change"),
     [
         ("int8/MatMulInteger/uint8xint8/grid/k33", lambda c: c ^ 1),
-        ("fp8/ScaledMatMul/", lambda c: c ^ 1),
-        ("mx/ScaledMatMul/", lambda c: c ^ 0x10000),
+        ("fp8/ScaledMatMul/e4m3xe4m3/exact_grid/k31", lambda c: c ^ 1),
+        ("mx/ScaledMatMul/e4m3xe4m3xmx/exact_grid/k3", lambda c: c ^ 0x10000),
     ],
 )
 def test_matrix_products_shrink_to_one_product(case, change):
