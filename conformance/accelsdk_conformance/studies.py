@@ -11,6 +11,7 @@ from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings, Study
 
 _BROKEN = (Status.FAILED, Status.CRASHED, Status.HUNG)
+_EXCUSED = (Status.XFAIL, Status.WAIVED)
 
 
 def studied(
@@ -18,7 +19,8 @@ def studied(
 ) -> list[Result]:
     """Returns the results, broken ones with what `study` found out about them.
 
-    At most ``study.limit`` failures are looked at: the first of each op and format come first.
+    At most ``study.limit`` failures are looked at: the first of each op and format come first,
+    and those that are excused last.
 
     Args:
         settings: Of the run.
@@ -26,7 +28,8 @@ def studied(
         results: Of the run.
         cases: By id.
     """
-    chosen = _representative(results, cases)[: study.limit]
+    broken = _representative(results, cases, _BROKEN)
+    chosen = (broken + _representative(results, cases, _EXCUSED))[: study.limit]
     if not chosen:
         return list(results)
     found: dict[str, Result] = {}
@@ -41,12 +44,14 @@ def studied(
     return [_merged(result, found.get(result.id)) for result in results]
 
 
-def _representative(results: Sequence[Result], cases: Mapping[str, Case]) -> list[Result]:
+def _representative(
+    results: Sequence[Result], cases: Mapping[str, Case], statuses: Sequence[Status]
+) -> list[Result]:
     first: list[Result] = []
     rest: list[Result] = []
     seen = set()
     for result in results:
-        if result.status not in _BROKEN or result.id not in cases:
+        if result.status not in statuses or result.id not in cases:
             continue
         case = cases[result.id]
         key = (case.op, case.column)

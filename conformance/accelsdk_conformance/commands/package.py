@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +30,9 @@ def package_report(
 ) -> None:
     """Make a submission package of a whole, conformant run.
 
-    It holds the report, the definitions of the cases, a statement, and the SHA-256 of each file;
-    'accelsdk conformance verify' checks it. A report that proves nothing is refused.
+    It holds the report, the definitions of the cases, what the report keeps of known failures
+    (replay/ and failures/), a statement, and the SHA-256 of each file; 'accelsdk conformance
+    verify' checks it. A report that proves nothing is refused.
     """
     statement = Statement(vendor=vendor, product=product, version=version, signer=signer)
     digest = package(folder, statement, collect(vendor_case_files()), output)
@@ -76,6 +78,10 @@ def merge_reports(
     report = merge([(folder, load(folder)) for folder in folders], collect(vendor_case_files()))
     timing = {name: seconds for folder in folders for name, seconds in read_timing(folder).items()}
     write_data(report, timing, output)
+    for folder in folders:
+        for part in ("replay", "failures"):
+            if (folder / part).is_dir():
+                shutil.copytree(folder / part, output / part, dirs_exist_ok=True)
     typer.echo(report["headline"])
     typer.echo(f"report: {output / 'report.html'}")
     return ("conformant", "non-conformant", "could-not-run").index(report["verdict"])

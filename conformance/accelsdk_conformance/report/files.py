@@ -13,6 +13,7 @@ from accelsdk.errors import InvalidArgument
 from accelsdk_conformance.report.data import as_json
 from accelsdk_conformance.report.html import render
 from accelsdk_conformance.report.junit import as_junit
+from accelsdk_conformance.result import Status
 from accelsdk_conformance.run import Run
 
 
@@ -28,7 +29,7 @@ def write_reports(found: Run, folder: Path) -> None:
     write_data(as_json(found), timing, folder)
     for result in found.results:
         case = found.cases.get(result.id)
-        if case is not None and not result.status.conformant:
+        if case is not None and result.status not in (Status.PASSED, Status.UNSUPPORTED):
             make_folder(folder / "failures")
             name = result.id.replace("/", "__") + ".json"
             _write(folder / "failures" / name, case.to_json() + "\n")

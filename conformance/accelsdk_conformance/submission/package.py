@@ -6,6 +6,7 @@ Files:
     report.json, timing.json: The run.
     report.html, junit.xml: Made from those two.
     cases.jsonl: The definition of every case that ran, one a line.
+    replay/, failures/: The problems and definitions of failures that are excused.
 
 Equal reports and statements give equal bytes: times of files are fixed.
 """
@@ -28,9 +29,10 @@ from accelsdk_conformance.report.files import as_text, read_timing
 from accelsdk_conformance.report.html import render
 from accelsdk_conformance.report.junit import as_junit
 from accelsdk_conformance.submission.check import problems
+from accelsdk_conformance.submission.kept import kept
 
 #: Version of the package's layout.
-FORMAT = "1.0"
+FORMAT = "1.1"
 MANIFEST = "MANIFEST.json"
 _MOMENT = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 _SHOWN = 5
@@ -64,7 +66,8 @@ def package(folder: Path, statement: Statement, every: Sequence[Case], target: P
 
     Raises:
         InvalidArgument: A part of the statement is empty, or the report is none.
-        FailedPrecondition: The report does not prove conformance; the message says why.
+        FailedPrecondition: The report does not prove conformance, or files that it names are
+            gone; the message says why.
     """
     for name in Statement.__slots__:
         text = getattr(statement, name)
@@ -92,7 +95,8 @@ def package(folder: Path, statement: Statement, every: Sequence[Case], target: P
         "statement.toml": statement_text(statement, report),
         "timing.json": json.dumps(timing, indent=1) + "\n",
     }
-    return write_zip({name: text.encode() for name, text in files.items()}, report, target)
+    data = {name: text.encode() for name, text in files.items()} | kept(folder, report)
+    return write_zip(data, report, target)
 
 
 def statement_text(statement: Statement, report: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from accelsdk_conformance.report.data import checked
 from accelsdk_conformance.report.html import render
 from accelsdk_conformance.report.junit import as_junit
 from accelsdk_conformance.submission.check import problems, version_problems
+from accelsdk_conformance.submission.kept import is_kept, kept_problems
 from accelsdk_conformance.submission.package import (
     FORMAT,
     MANIFEST,
@@ -101,7 +102,10 @@ def _parts(archive: zipfile.ZipFile, statement: dict[str, Any]) -> Problems:
     yield from version_problems(MANIFEST, str(manifest.get("suite")))
     statement |= _toml(_read(archive, "statement.toml"))
     yield from _statement(statement, report)
-    yield from problems(report, _cases(_read(archive, "cases.jsonl")))
+    cases = _cases(_read(archive, "cases.jsonl"))
+    yield from problems(report, cases)
+    names = [entry.filename for entry in archive.infolist()]
+    yield from kept_problems(names, lambda name: _read(archive, name), report, cases)
     timing = _json(_read(archive, "timing.json"), "timing.json")
     if set(timing) - {result["id"] for result in report["results"]}:
         yield "timing.json", "has times of cases that are not in the report"
@@ -120,7 +124,7 @@ def _entries(archive: zipfile.ZipFile) -> Problems:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
             yield name, "a path that leads out of the package"
-        elif name not in _FILES and name != MANIFEST:
+        elif name not in _FILES and name != MANIFEST and not is_kept(name):
             yield name, "a file that no package has"
         if count > 1:
             yield name, f"is in the package {count} times"

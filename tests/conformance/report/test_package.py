@@ -3,10 +3,12 @@
 import copy
 import hashlib
 import json
+import shutil
 import tomllib
 import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from example_runs import failed, make_run, passed
 
@@ -14,9 +16,10 @@ from accelsdk.cli.main import main
 from accelsdk.errors import FailedPrecondition, InvalidArgument
 from accelsdk_conformance.case import Case, Level, Profile, select
 from accelsdk_conformance.catalogue import bundled
+from accelsdk_conformance.replay import FORMAT, folder_name
 from accelsdk_conformance.report.data import as_json, identity
 from accelsdk_conformance.report.derive import derived
-from accelsdk_conformance.report.files import as_text, write_data
+from accelsdk_conformance.report.files import as_text, write_data, write_reports
 from accelsdk_conformance.report.html import render
 from accelsdk_conformance.report.junit import as_junit
 from accelsdk_conformance.report.merge import merge
@@ -164,6 +167,121 @@ def test_a_link_is_refused(made):
         entry.external_attr = 0o120777 << 16
         archive.writestr(entry, "/etc/passwd")
     assert "report.html: is a link" in refused(made)
+
+
+WAIVER = Waiver("device/*", "known", "https://x", expected=False)
+
+
+@pytest.fixture(scope="session")
+def excused_folder(device_cases, tmp_path_factory):
+    """A report with a waived failure, its replay folder, and a folder that is of no result."""
+    first, *others = device_cases
+    waived = replace(
+        failed(first, folder=folder_name(first.id)),
+        status=Status.WAIVED,
+        reason="known (https://x)",
+    )
+    results = [waived, *map(passed, others)]
+    run = make_run(device_cases, results, profiles=(Profile.DEVICE,), waivers=(WAIVER,))
+    folder = tmp_path_factory.mktemp("excused") / "report"
+    write_reports(run, folder)
+    for name in (folder_name(first.id), "stale"):
+        replay = folder / "replay" / name
+        replay.mkdir(parents=True)
+        for stem in ("operands", "expected", "actual"):
+            np.savez(replay / f"{stem}.npz", operand0=np.arange(7))
+        said = {"case": json.loads(first.to_json()), "plugin": "acme", "options": {"speed": "fast"}}
+        (replay / "problem.json").write_text(json.dumps(said | {"format": FORMAT, "seed": 0}))
+        (replay / "README.txt").write_text("how to run it")
+    return folder
+
+
+@pytest.fixture
+def excused(excused_folder, tmp_path):
+    package(excused_folder, STATEMENT, bundled(), tmp_path / "excused.zip")
+    return tmp_path / "excused.zip"
+
+
+def kept_of(path):
+    return sorted(name for name in contents(path) if name.startswith(("replay/", "failures/")))
+
+
+def test_what_is_kept_of_excused_failures_is_packaged_with_hashes(excused, device_cases):
+    name = folder_name(device_cases[0].id)
+    parts = ("README.txt", "actual.npz", "expected.npz", "operands.npz", "problem.json")
+    assert kept_of(excused) == [f"failures/{name}.json", *(f"replay/{name}/{p}" for p in parts)]
+    assert set(kept_of(excused)) < set(json.loads(contents(excused)["MANIFEST.json"])["files"])
+    assert verify(excused).problems == ()
+
+
+def test_every_byte_of_a_replay_folder_counts(excused):
+    files = contents(excused)
+    for name in kept_of(excused):
+        rewrite(excused, files | {name: files[name] + b" "}, rehash=False)
+        assert f"{name}: is not what was packaged" in refused(excused)
+
+
+DOCTORED = {
+    "README.txt": (None, "is missing"),
+    "operands.npz": (b"PK", "holds no arrays"),
+    "actual.npz": (None, "is missing"),
+    "problem.json": (b"{}", "is no stored problem"),
+}
+
+
+@pytest.mark.parametrize("part", DOCTORED)
+def test_a_doctored_replay_file_is_refused_though_its_hash_fits(excused, part):
+    files, (data, why) = contents(excused), DOCTORED[part]
+    name = next(name for name in files if name.endswith(part))
+    rewrite(excused, {k: v for k, v in files.items() if k != name} | ({name: data} if data else {}))
+    assert f"{name}: {why}" in refused(excused)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", 7), ("plugin", "other"), ("options", {}), ("case", {"id": "x"})]
+)
+def test_a_replay_of_another_run_or_case_is_refused(excused, key, value):
+    files = contents(excused)
+    name = next(name for name in files if name.endswith("problem.json"))
+    said = json.dumps(json.loads(files[name]) | {key: value}).encode()
+    rewrite(excused, files | {name: said})
+    assert f"{name}: {key} is" in refused(excused)
+
+
+def test_a_pickle_among_the_arrays_is_refused_and_not_opened(excused, tmp_path):
+    np.savez(tmp_path / "evil.npz", operand0=np.array([{}], object))
+    files = contents(excused)
+    name = next(name for name in files if name.endswith("expected.npz"))
+    rewrite(excused, files | {name: (tmp_path / "evil.npz").read_bytes()})
+    assert "holds no arrays" in refused(excused)
+
+
+@pytest.mark.parametrize(
+    "name", ["replay/x/problem.json", "failures/x.json", "replay/../x.json", "replay/x/evil.sh"]
+)
+def test_a_kept_file_of_no_failure_is_refused(excused, name):
+    rewrite(excused, contents(excused) | {name: b"{}"})
+    assert name in refused(excused)
+
+
+def test_a_case_file_that_says_another_case_is_refused(excused, device_cases):
+    name = f"failures/{folder_name(device_cases[0].id)}.json"
+    rewrite(excused, contents(excused) | {name: device_cases[1].to_json().encode()})
+    assert f"{name}: is not the definition of {device_cases[0].id}" in refused(excused)
+
+
+def test_a_report_that_lost_a_replay_folder_is_not_packaged(excused_folder, tmp_path):
+    shutil.copytree(excused_folder, tmp_path / "report")
+    shutil.rmtree(tmp_path / "report" / "replay")
+    with pytest.raises(FailedPrecondition, match="keep the folder"):
+        package(tmp_path / "report", STATEMENT, bundled(), tmp_path / "x.zip")
+
+
+def test_merging_keeps_the_replay_folders(excused_folder, tmp_path):
+    whole = tmp_path / "whole"
+    assert main(["conformance", "merge", str(excused_folder), "-o", str(whole)]) == 0
+    package(whole, STATEMENT, bundled(), tmp_path / "x.zip")
+    assert verify(tmp_path / "x.zip").problems == ()
 
 
 def result_of(report, index=0):
