@@ -12,9 +12,6 @@ from typing import Any
 
 from accelsdk.errors import InvalidArgument, NotFound
 
-#: What a parameter may hold: whatever JSON holds.
-Json = bool | int | float | str | None | Sequence["Json"] | Mapping[str, "Json"]
-
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -173,11 +173,6 @@ def command(
     if report is not None:
         require_jinja()
         make_folder(report)
-    notes = journal or (report / JOURNAL if report is not None and not replay else None)
-    if resume and notes is None:
-        raise InvalidArgument(
-            "--resume without a journal", remedy="give --report DIR, or --journal FILE"
-        )
     files = vendor_case_files()
     selection = Selection(
         profiles=tuple(profile or ()),
@@ -193,25 +188,25 @@ def command(
                 remedy="a run in fleet mode begins anew, and waives nothing",
             )
         return _soak(replace(settings, retests=retest), selection, files, seconds(time), report)
+    notes = journal or (report / JOURNAL if report is not None and not replay else None)
+    if resume and notes is None:
+        raise InvalidArgument(
+            "--resume without a journal", remedy="give --report DIR, or --journal FILE"
+        )
     cases = [_replayed(replay, files)] if replay else None
+    folder = str(report.resolve() / "replay") if report else ""
     total = 1 if cases else len(selection.choose(collect(files)))
     try:
         with terminal.Progress(total) as progress:
             found = run(
                 settings,
-                profiles=selection.profiles,
-                level=level,
-                patterns=selection.patterns,
-                ids=selection.ids,
-                shard=selection.shard,
+                selection,
                 waiver_file=waivers,
                 case_files=files,
                 cases=cases,
                 journal=notes,
                 resume=resume,
-                study=Study(
-                    budget=shrink, folder=str(report.resolve() / "replay") if report else ""
-                ),
+                study=Study(budget=shrink, folder=folder),
                 progress=progress.advance,
             )
     except Refused as error:

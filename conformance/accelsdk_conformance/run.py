@@ -20,7 +20,7 @@ from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.journal import Journal, heading
 from accelsdk_conformance.pool import Pool
 from accelsdk_conformance.result import Result, Status
-from accelsdk_conformance.selection import Selection, Shard
+from accelsdk_conformance.selection import STANDARD, Selection
 from accelsdk_conformance.settings import Settings, Study
 from accelsdk_conformance.studies import studied
 from accelsdk_conformance.waivers import Waiver
@@ -80,11 +80,6 @@ class Run:
             return COULD_NOT_RUN
         return CONFORMANT
 
-    @property
-    def false_claims(self) -> Mapping[str, int]:
-        """Fields of the datasheet that failures refute, and by how many cases."""
-        return Counter(r.claim for r in self.results if r.claim and r.status is Status.FAILED)
-
 
 def environment() -> dict[str, str]:
     """Returns what a reader needs to run the same thing again."""
@@ -100,12 +95,8 @@ def environment() -> dict[str, str]:
 
 def run(
     settings: Settings,
+    selection: Selection = STANDARD,
     *,
-    profiles: Sequence[Profile] = (),
-    level: Level = Level.STANDARD,
-    patterns: Sequence[str] = (),
-    ids: Sequence[str] | None = None,
-    shard: Shard | None = None,
     waiver_file: Path | None = None,
     case_files: Sequence[Path] = (),
     cases: Sequence[Case] | None = None,
@@ -118,11 +109,7 @@ def run(
 
     Args:
         settings: Plugin, options, device, seed, time limit, processes.
-        profiles: Empty means all.
-        level: How much of them.
-        patterns: Ids to select; empty means all.
-        ids: Exactly these ids, of any level, instead of profiles, level and patterns.
-        shard: One part of what is selected.
+        selection: Which cases.
         waiver_file: Known failures.
         case_files: A vendor's own cases, besides the bundled ones.
         cases: Exactly these cases instead (replay).
@@ -139,13 +126,6 @@ def run(
     """
     known = waivers.read(waiver_file) if waiver_file else ()
     every = collect(case_files)
-    selection = Selection(
-        profiles=tuple(profiles),
-        level=level,
-        patterns=tuple(patterns),
-        ids=None if ids is None else tuple(ids),
-        shard=shard,
-    )
     chosen = selection.choose(every) if cases is None else list(cases)
     if not chosen:
         raise Unavailable("no case to run", remedy="see the cases with 'accelsdk conformance list'")
@@ -160,15 +140,15 @@ def run(
         results = studied(settings, study, results, by_id)
     return Run(
         settings=settings,
-        level=level,
-        profiles=tuple(profiles),
+        level=selection.level,
+        profiles=selection.profiles,
         cases=by_id,
         results=tuple(results),
         about=run_cases.about,
         environment=environment(),
         partial=selection.partial or cases is not None,
         waivers=tuple(w for w in known if any(map(w.matches, by_id))),
-        shard="" if shard is None else str(shard),
+        shard="" if selection.shard is None else str(selection.shard),
         stopped=run_cases.stopped,
     )
 

@@ -122,6 +122,10 @@ class Selection:
         return select(cases, profiles=self.profiles, level=self.level)
 
 
+#: The standard level of every profile.
+STANDARD = Selection()
+
+
 def read_ids(path: Path) -> tuple[str, ...]:
     """Reads a list of ids: one a line; empty lines and what follows ``#`` are left out.
 

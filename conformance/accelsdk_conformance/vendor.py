@@ -15,6 +15,7 @@ from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.report.terminal import told, verdict
 from accelsdk_conformance.run import CONFORMANT, Run, run
+from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings, Study
 
 _SHRINKING = 400  # executions that shrinking one failure may take
@@ -57,8 +58,8 @@ def run_conformance(
         NotFound: A report is wanted, and jinja2 is not installed.
         Refused: The plugin could not be opened.
     """
-    chosen = [_named(Profile, name) for name in profiles]
-    depth = _named(Level, level)
+    chosen = tuple(_named(Profile, name) for name in profiles)
+    selection = Selection(profiles=chosen, level=_named(Level, level))
     folder = Path(report) if report is not None else None
     if folder is not None:
         require_jinja()
@@ -66,8 +67,7 @@ def run_conformance(
     settings = Settings(plugin=plugin, options=options, jobs=jobs)
     found = run(
         settings,
-        profiles=chosen,
-        level=depth,
+        selection,
         waiver_file=Path(waivers) if waivers is not None else None,
         case_files=vendor_case_files(),
         study=Study(budget=_SHRINKING, folder=str(folder.resolve() / "replay") if folder else ""),

@@ -18,6 +18,7 @@ from accelsdk_conformance.pool import Pool
 from accelsdk_conformance.report.schema import schema
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import run
+from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings
 
 SMALL = ["int8/MatMulInteger/uint8xint8/grid/k33/", "fp8/Cast/fp32xe4m3/"]
@@ -30,13 +31,17 @@ def faulty(tmp_path, monkeypatch):
     return Settings(plugin="faulty", timeout=3.0, jobs=1)
 
 
+def picked(*patterns):
+    return Selection(patterns=patterns)
+
+
 def statuses(found):
     return {result.id.split("/")[1]: result.status for result in found.results}
 
 
 def test_a_crash_a_hang_and_an_exception_are_results_and_the_run_goes_on(faulty):
     found = run(
-        faulty, patterns=[f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sqrt", "Tanh", "Sin")]
+        faulty, picked(*(f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sqrt", "Tanh", "Sin")))
     )
     assert statuses(found) == {
         "Abs": Status.PASSED,
@@ -201,7 +206,7 @@ def test_run_conformance_in_one_line():
 def test_a_device_fault_costs_one_case():
     options = {"fault": "ecc_error", "fault_at": 3}
     settings = Settings(plugin="sim_card", options=options, jobs=1)
-    found = run(settings, patterns=["fp32/Add/fp32/", "fp32/Sub/fp32/"])
+    found = run(settings, picked("fp32/Add/fp32/", "fp32/Sub/fp32/"))
     assert found.counts == {Status.FAILED: 1, Status.PASSED: len(found.results) - 1}
 
 

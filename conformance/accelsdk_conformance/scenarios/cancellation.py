@@ -86,7 +86,7 @@ def submitted(lab: Lab) -> None:
             if turn % 2:
                 lab.finish(program.execute([x, x]).complete)
             token.cancel()
-            failed = [_ended(lab, result, turn) for result in (first, second)]
+            failed = [_ended(lab, result) for result in (first, second)]
             check(failed[1] or not failed[0], "work on a cancelled result does not succeed")
             got = lab.array_of(apart.outputs[0])
             equal(got, lab.full(6, 20_000), "work without a token beside cancelled work")
@@ -99,7 +99,7 @@ def submitted(lab: Lab) -> None:
                     equal(got, lab.full(6 + 3 * number, 20_000), "result that was not cancelled")
 
 
-def _ended(lab: Lab, result: Result, turn: int) -> bool:
+def _ended(lab: Lab, result: Result) -> bool:
     """Waits for work; returns whether it was cancelled."""
     try:
         lab.finish(result.complete)

@@ -7,6 +7,7 @@ import pytest
 from accelsdk.errors import InvalidArgument
 from accelsdk_conformance import run_conformance, vendor
 from accelsdk_conformance.case import Profile
+from accelsdk_conformance.selection import Selection
 
 OWN = """
 [[group]]
@@ -49,15 +50,15 @@ def test_the_cases_of_the_hook_are_among_those_that_run(tmp_path, monkeypatch):
     monkeypatch.setattr(vendor, "vendor_case_files", lambda: [tmp_path / "acme.toml"])
     seen = {}
 
-    def fake(settings, **given):
-        seen.update(given)
+    def fake(settings, selection, **given):
+        seen.update(given, selection=selection)
         raise InterruptedError
 
     monkeypatch.setattr(vendor, "run", fake)
     with pytest.raises(InterruptedError):
         run_conformance("acme", profiles=["fp8"], waivers="known.toml")
     assert seen["case_files"] == [tmp_path / "acme.toml"]
-    assert seen["profiles"] == [Profile.FP8]
+    assert seen["selection"] == Selection(profiles=(Profile.FP8,))
     assert str(seen["waiver_file"]) == "known.toml"
 
 

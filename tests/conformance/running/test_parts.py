@@ -71,17 +71,19 @@ def waiver(path, pattern, kind="waiver"):
 def test_a_waiver_of_cases_in_another_shard_is_not_stale(tmp_path):
     ids = [case.id for case in bundled() if case.id.startswith("fp32/Softmax/")]
     path = waiver(tmp_path / "w", "fp32/Softmax/*")
-    whole = run(REFERENCE, patterns=["fp32/Softmax/"], waiver_file=path)
+    whole = run(REFERENCE, Selection(patterns=("fp32/Softmax/",)), waiver_file=path)
     assert [r.reason for r in whole.results if r.status is Status.FAILED] == [
         "stale: this entry of the waiver file matches no failing case"
     ]
-    part = run(REFERENCE, ids=ids[:1], waiver_file=path)
+    part = run(REFERENCE, Selection(ids=tuple(ids[:1])), waiver_file=path)
     assert set(part.counts) == {Status.PASSED}
 
 
 def test_a_waiver_that_names_no_case_at_all_is_stale_in_every_part(tmp_path):
     path = waiver(tmp_path / "w", "fp32/Sotfmax/*")
-    found = run(REFERENCE, patterns=["fp32/Softmax/"], shard=Shard(1, 2), waiver_file=path)
+    found = run(
+        REFERENCE, Selection(patterns=("fp32/Softmax/",), shard=Shard(1, 2)), waiver_file=path
+    )
     (failed,) = (r for r in found.results if r.status is Status.FAILED)
     assert (failed.id, failed.reason) == (
         "fp32/Sotfmax/*",
@@ -93,7 +95,7 @@ def test_a_waiver_that_names_no_case_at_all_is_stale_in_every_part(tmp_path):
 def test_an_expected_failure_that_passes_fails_every_part(tmp_path):
     ids = [case.id for case in bundled() if case.id.startswith("fp32/Softmax/")]
     path = waiver(tmp_path / "w", "fp32/Softmax/*", "xfail")
-    found = run(REFERENCE, ids=ids[:1], waiver_file=path)
+    found = run(REFERENCE, Selection(ids=tuple(ids[:1])), waiver_file=path)
     assert found.counts == {Status.XPASS: 1}
     assert found.exit_code == 1
 

@@ -15,6 +15,7 @@ from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.journal import Journal, heading
 from accelsdk_conformance.result import Failure, Result, Status
 from accelsdk_conformance.run import Interrupted, run
+from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings
 
 CASES = [
@@ -22,6 +23,7 @@ CASES = [
     for name in ("a", "b", "c")
 ]
 SETTINGS = Settings(plugin="reference_cpu", jobs=1)
+SOFTMAX = Selection(patterns=("fp32/Softmax/",))
 FAILURE = Failure(
     output=0, element=(1, 2), inputs="i", actual="a", expected="e", bound="exact", ulp="1"
 )
@@ -133,7 +135,7 @@ def test_no_journal_is_refused(tmp_path, capsys):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_report(tmp_path):
-    chosen = {"patterns": ["fp32/Softmax/"], "journal": tmp_path / "j"}
+    chosen = {"selection": SOFTMAX, "journal": tmp_path / "j"}
     seen = []
 
     def stop(result):
@@ -145,7 +147,7 @@ def test_an_interrupted_run_goes_on_to_the_same_report(tmp_path):
         run(SETTINGS, progress=stop, **chosen)
     again = []
     resumed = run(SETTINGS, resume=True, progress=lambda r: again.append(r.id), **chosen)
-    whole = run(SETTINGS, patterns=["fp32/Softmax/"])
+    whole = run(SETTINGS, SOFTMAX)
     assert again[:3] == seen
     assert len(again) == len(whole.results)
 
@@ -245,7 +247,8 @@ def lost(tmp_path, monkeypatch):
 
 
 def test_a_lost_device_stops_the_run(lost):
-    found = run(lost, patterns=[f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sin", "Tanh")])
+    patterns = tuple(f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sin", "Tanh"))
+    found = run(lost, Selection(patterns=patterns))
     status = {result.id.split("/")[1]: result.status for result in found.results}
     order = [result.id.split("/")[1] for result in found.results]
     at = order.index("Exp")

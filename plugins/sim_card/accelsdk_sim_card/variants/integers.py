@@ -82,14 +82,6 @@ def _claims(spec: IntSpec, *pairs: tuple[str, str]) -> Declare:
     return declare
 
 
-def _requantized(spec: RequantSpec) -> Declare:
-    return lambda sheet: replace(sheet, requantize=spec)
-
-
-def _quantized(spec: QuantSpec) -> Declare:
-    return lambda sheet: replace(sheet, quantize=spec)
-
-
 def _quantize(rounding: Rounding) -> Bind:
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         if not is_op(node, "Quantize"):

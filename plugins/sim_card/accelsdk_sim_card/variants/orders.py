@@ -22,8 +22,6 @@ from accelsdk_sim_card.variants.variant import Declare, Variant
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
 
-#: Sums products ``[..., M, K, N]`` over K, in float32.
-Sum = Callable[[Array], Array]
 _SINGLE = ("MatMul", "float32", "float32", "float32")
 
 
