@@ -21,6 +21,7 @@ from accelsdk_conformance.run import Run
 
 _WIDTH = 80
 _SHOWN = 5
+_NAMED = 30  # ops that a line names
 
 
 class Progress:
@@ -68,6 +69,7 @@ def summary(found: Run, console: Console | None = None) -> None:
     out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
     out.print(_table(found))
     _print_broken(out, found)
+    _print_uncovered(out, found)
     _print_claims(out, found)
     out.print(verdict(found), markup=False)
 
@@ -97,6 +99,23 @@ def _print_broken(out: Console, found: Run) -> None:
     for row in broken_ops((str(c.profile), c.op, c.column, status) for c, status in judged):
         formats = ", ".join(f"{name} {bad}/{total}" for name, bad, total in row.formats)
         out.print(f"broken: {row.profile} {row.op}: {formats}", markup=False)
+
+
+def _print_uncovered(out: Console, found: Run) -> None:
+    """Prints which ops the device does not claim, as a whole and in part."""
+    total, missing = Counter[str](), Counter[str]()
+    for result in found.results:
+        if result.id in found.cases:
+            name = found.cases[result.id].op or str(found.cases[result.id].profile)
+            total[name] += 1
+            missing[name] += result.status is Status.UNSUPPORTED
+    whole = [name for name, count in missing.items() if count == total[name]]
+    parts = [f"{n} {count}/{total[n]}" for n, count in missing.items() if 0 < count < total[n]]
+    for words, names in (("not covered", whole), ("not covered in part", parts)):
+        if names:
+            shown = ", ".join(sorted(names)[:_NAMED])
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            out.print(f"{words}: {shown}{more}", markup=False)
 
 
 def _print_claims(out: Console, found: Run) -> None:

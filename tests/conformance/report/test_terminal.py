@@ -2,9 +2,12 @@
 
 import io
 
+from example_runs import make_run, passed
 from rich.console import Console
 
+from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.report import terminal
+from accelsdk_conformance.result import Result, Status
 
 
 def shown(run):
@@ -28,3 +31,17 @@ def test_a_conformant_summary_is_short(whole):
     lines = shown(whole).splitlines()
     assert len(lines) < 12
     assert lines[-1].startswith("acme: CONFORMANT to device")
+
+
+def test_the_summary_names_what_is_not_covered():
+    cases = [case for case in bundled() if case.op == "Cast"][:30]
+    cases += [case for case in bundled() if case.op == "Relu"][:2]
+    missing = {cases[0].id, *(case.id for case in cases if case.op == "Relu")}
+    results = [
+        Result(id=case.id, status=Status.UNSUPPORTED) if case.id in missing else passed(case)
+        for case in cases
+    ]
+    text = shown(make_run(cases, results))
+    assert "not covered: Relu\n" in text
+    assert "not covered in part: Cast 1/30\n" in text
+    assert "not covered" not in shown(make_run(cases, map(passed, cases)))
