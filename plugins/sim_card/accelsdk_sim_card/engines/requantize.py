@@ -26,12 +26,14 @@ class RequantUnit:
     """How the stage scales and rounds.
 
     Attributes:
-        to_integer: Rounds scaled float32 sums to integers.
+        to_integer: Rounds scaled sums to integers.
+        carry: What sums and float32 multipliers are multiplied in.
         fixed: Multiplies by a Q31 multiplier and shifts right, in place of the sound way.
         relu_first: Whether ReLU looks at the sum before the bias is added.
     """
 
     to_integer: Callable[[Array], Array] = np.rint
+    carry: type[np.float32] | type[np.float64] = np.float32
     fixed: Multiply | None = None
     relu_first: bool = False
 
@@ -68,8 +70,8 @@ def bind_requantize(node: Node, unit: RequantUnit = SOUND) -> Kernel:
         total = acc + channel(bias).astype(np.int32)  # wraps at 32 bits, as in hardware
         zeros = channel(zero).astype(np.int64)
         if shift is None:
-            scaled = unit.to_integer(total.astype(np.float32) * channel(multiplier))
-            steps = np.clip(scaled + zeros, target.min, target.max)
+            scaled = total.astype(unit.carry) * channel(multiplier).astype(unit.carry, copy=False)
+            steps = np.clip(unit.to_integer(scaled) + zeros, target.min, target.max)
         else:
             steps = fixed(total, channel(multiplier), channel(shift)) + zeros
             steps = np.clip(steps, int(target.min), int(target.max))

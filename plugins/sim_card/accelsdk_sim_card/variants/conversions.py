@@ -82,33 +82,7 @@ def _wide_requantize(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """Sums are scaled in float64; the multiplier is the float32 number that was given."""
     if not is_op(node, "Requantize") or text(node, "arithmetic") != "float32":
         return None
-    kernel = requantize.bind_requantize(node, RequantUnit(to_integer=np.rint))
-    target, relu = format_of(node, "to"), bool(integer(node, "relu"))
-    axis = integer(node, "axis") % max(len(node.inputs[0].shape if node.inputs[0] else ()), 1)
-
-    def wide(
-        acc: Array,
-        multiplier: Array,
-        shift: Array | None = None,
-        zero: Array | None = None,
-        bias: Array | None = None,
-    ) -> tuple[Array, ...]:
-        if shift is not None:
-            return kernel(acc, multiplier, shift, zero, bias)
-        spread = tuple(-1 if dim == axis else 1 for dim in range(acc.ndim))
-
-        def channel(x: Array | None) -> Array:
-            if x is None:
-                return np.zeros((), np.int32)
-            return x.reshape(()) if x.size == 1 else x.reshape(spread)
-
-        total = (acc + channel(bias).astype(np.int32)).astype(np.float64)
-        zeros = channel(zero).astype(np.int64)
-        steps = np.rint(total * channel(multiplier).astype(np.float64)) + zeros
-        steps = np.clip(steps, target.min, target.max)
-        return ((np.maximum(steps, zeros) if relu else steps).astype(target.dtype),)
-
-    return wide
+    return requantize.bind_requantize(node, RequantUnit(carry=np.float64))
 
 
 def _mx(spec: MxSpec, source: str = "*") -> Declare:
