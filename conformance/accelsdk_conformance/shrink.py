@@ -198,7 +198,7 @@ def _count(operands: Operands, axis: Axis) -> int:
 def _keep(axis: Axis, operands: Operands, keep: Sequence[int]) -> Operands:
     found = list(operands)
     for index, dimension, unit, runs in axis:
-        operand = operands[index]
+        operand = found[index]
         if operand is None:
             continue
         extent = operand.shape[dimension] // runs

@@ -35,7 +35,7 @@ def after(case: Case, context: Context) -> Problem:
     made = generator(like.generator)(like, context)
     first, *others = made.operands
     earlier = (first and _spoilt(first), *(other and _turned(other) for other in others))
-    return replace(made, before=earlier, explain=None, remake=None)
+    return replace(made, before=earlier, explain=None)
 
 
 def _spoilt(x: Tensor) -> Tensor:

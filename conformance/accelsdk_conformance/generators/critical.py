@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from accelsdk.formats import FLOAT64, Format
@@ -25,7 +27,7 @@ def _with(made: Problem, *operands: Tensor) -> Problem:
     """
     if made.remake is None:
         raise ArithmeticError(f"{made.op} cannot be made of other operands")
-    return made.remake.make(operands)
+    return replace(made.remake.make(operands), remake=made.remake)
 
 
 def _places(fmt: Format) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:

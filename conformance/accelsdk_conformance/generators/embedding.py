@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,25 @@ from accelsdk.formats import FLOAT16, FLOAT32, INT32, INT64, UINT8, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.doubled import Doubled, total, two_product
-from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
-from accelsdk_conformance.problem import Context, Expected, Problem, Tier, Within, always
+from accelsdk_conformance.oracles.tensor import (
+    F64,
+    Tensor,
+    code_dtype,
+    encode,
+    from_integers,
+    represent,
+)
+from accelsdk_conformance.problem import (
+    Along,
+    Axis,
+    Context,
+    Expected,
+    Problem,
+    Tier,
+    Within,
+    always,
+    shrinkable,
+)
 
 _ROWS, _MANY = 37, 523
 
@@ -38,33 +56,119 @@ def bags(case: Case, context: Context) -> Problem:
         drawn = [0.5, 1.0, 2.0, -1.0, 0.0] if exact else rng.normal(size=64).astype(np.float32)
         weights = rng.choice(np.asarray(drawn, np.float64), len(indices))
     if bits:
-        table, scale, code, bias = _fused(bits, (rows, columns), exact, rng)
-        out = FLOAT32
+        table, out = _fused(bits, (rows, columns), exact, rng), FLOAT32
     else:
         out = data.format_of(case, 0)
         table = represent(rng.integers(-8, 9, (rows, columns)), out)
         if not exact:
             table = encode(rng.normal(size=(rows, columns)), out)
-        scale, code, bias = np.ones((rows, 1)), table.values, np.zeros((rows, 1))
-    value, bound = _summed((scale, code, bias), indices, lengths, weights)
-    if exact:
-        bound = np.zeros_like(bound)
-    accept = Within(value, bound, narrow=out.precision < FLOAT32.precision)
     tier = Tier.T0 if exact else Tier.T3
-    expected = Expected(out, value.high.shape, ((tier, accept),), tier)
+
+    def make(*given: Tensor | None) -> Problem:
+        bags = Bags.fitted(*given)
+        value, bound = _summed(bags.rows(bits, columns, table), *bags.items())
+        accept = Within(value, bound * (not exact), narrow=out.precision < FLOAT32.precision)
+        expected = Expected(out, value.high.shape, ((tier, accept),), tier)
+        width = value.high.shape[1]
+        return Problem(
+            op=case.op,
+            operands=bags.operands,
+            attributes={"bits": bits, "columns": width} if bits else {},
+            oracle=always(expected),
+        )
+
     kinds = {"int32": INT32, "int64": INT64}
     index = kinds[str(case.parameters.get("index", "int64"))]
-    return Problem(
-        op=case.op,
-        operands=(
-            table,
-            from_integers(indices, index),
-            from_integers(lengths, index),
-            represent(weights, FLOAT32) if weighted else None,
-        ),
-        attributes={"bits": bits, "columns": columns} if bits else {},
-        oracle=always(expected),
+    operands = (
+        table,
+        from_integers(indices, index),
+        from_integers(lengths, index),
+        represent(weights, FLOAT32) if weighted else None,
     )
+    return shrinkable(make, operands, bag_axes, fixed=FUSED if bits else PLAIN)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bags:
+    """Operands of a sum of table rows.
+
+    Attributes:
+        table: Rows, plain or fused.
+        indices: Items of all bags.
+        lengths: Of the bags.
+        weights: Of the items, or None.
+    """
+
+    table: Tensor
+    indices: Tensor
+    lengths: Tensor
+    weights: Tensor | None
+
+    @classmethod
+    def fitted(cls, *operands: Tensor | None) -> Bags:
+        """Brings operands together that have lost rows, items or bags.
+
+        Indices beyond the table become its last row; lengths end where the items do.
+        """
+        table, indices, lengths, weights = operands
+        if table is None or indices is None or lengths is None:
+            raise TypeError("an operand is missing")
+        ends = np.minimum(np.cumsum(lengths.integers), len(indices.codes))
+        count = int(ends[-1])
+        held = np.minimum(indices.integers[:count], len(table.codes) - 1)
+        return cls(
+            table,
+            from_integers(held, indices.format),
+            from_integers(np.diff(ends, prepend=0), lengths.format),
+            weights and Tensor(weights.format, weights.codes[:count]),
+        )
+
+    @property
+    def operands(self) -> tuple[Tensor | None, ...]:
+        """In the node's order."""
+        return self.table, self.indices, self.lengths, self.weights
+
+    def items(self) -> tuple[NDArray[Any], NDArray[np.int64], F64]:
+        """Returns indices, lengths, and the weight of each item."""
+        plain = np.ones(self.indices.shape)
+        weights = plain if self.weights is None else self.weights.values
+        return self.indices.integers, self.lengths.integers, weights
+
+    def rows(self, bits: int, columns: int, origin: Tensor) -> tuple[F64, F64, F64]:
+        """Returns scale, codes and bias of each row.
+
+        Args:
+            bits: Of a code; 0: rows are plain.
+            columns: That there were to begin with.
+            origin: The table that there was to begin with.
+
+        Raises:
+            ValueError: A fused row has lost bytes of its scale or bias, or all others.
+        """
+        if not bits:
+            shape = (len(self.table.codes), 1)
+            return np.ones(shape), self.table.values, np.zeros(shape)
+        kind = FLOAT32 if bits == 8 else FLOAT16
+        size, per = 2 * kind.bits // 8, 8 // bits
+        packed, tail = np.split(self.table.codes, [-size], axis=1)
+        if not {bytes(row) for row in tail} <= {bytes(row) for row in origin.codes[:, -size:]}:
+            raise ValueError("other scales and biases")
+        if not packed.shape[1]:
+            raise ValueError("no columns")
+        pair = Tensor(kind, np.ascontiguousarray(tail).view(code_dtype(kind))).values
+        codes = (packed[:, :, None] >> (np.arange(per) * bits)) & ((1 << bits) - 1)
+        plain = codes.reshape(len(packed), -1)[:, :columns].astype(np.float64)
+        return pair[:, :1], plain, pair[:, 1:]
+
+
+#: Operands whose values must stay: indices, lengths, and fused rows.
+PLAIN, FUSED = (1, 2), (0, 1, 2)
+
+
+def bag_axes(table: Tensor, indices: Tensor, lengths: Tensor, weights: Tensor | None) -> list[Axis]:
+    """Returns items, bags, columns and rows."""
+    item = (Along(1, 0), *(() if weights is None else (Along(3, 0),)))
+    return [item, (Along(2, 0),), (Along(0, 1),), (Along(0, 0),)]
 
 
 _LENGTHS = {
@@ -77,10 +181,8 @@ _LENGTHS = {
 }
 
 
-def _fused(
-    bits: int, extents: tuple[int, int], exact: bool, rng: np.random.Generator
-) -> tuple[Tensor, F64, F64, F64]:
-    """Returns fused rows, and scale, codes and bias of each; no two rows have the same."""
+def _fused(bits: int, extents: tuple[int, int], exact: bool, rng: np.random.Generator) -> Tensor:
+    """Returns fused rows: codes, scale and bias; no two rows have the same."""
     rows, columns = extents
     codes = rng.integers(0, 1 << bits, (rows, columns))
     scale = np.exp2(rng.integers(-3, 2, (rows, 1)).astype(np.float64))
@@ -94,8 +196,7 @@ def _fused(
     packed = (padded.reshape(rows, -1, per) << (np.arange(per) * bits)).sum(axis=2)
     tail = encode(np.concatenate([scale, bias], axis=1), kind).codes
     raw = np.ascontiguousarray(tail).view(np.uint8).reshape(rows, -1)
-    table = Tensor(UINT8, np.concatenate([packed.astype(np.uint8), raw], axis=1))
-    return table, scale, codes.astype(np.float64), bias
+    return Tensor(UINT8, np.concatenate([packed.astype(np.uint8), raw], axis=1))
 
 
 def _summed(

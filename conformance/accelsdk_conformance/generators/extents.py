@@ -83,7 +83,6 @@ _BINARY: Mapping[str, Callable[[Whole, Whole], Whole]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": lambda x, y: x * y // y,
     "Max": np.maximum,
     "Min": np.minimum,
 }
@@ -102,27 +101,32 @@ def vector(case: Case, context: Context) -> Problem:
     top = min(11, (1 << digits) - (kinds[0].bits == 8))  # products lie within every format
     x = rng.integers(-top if fmt.is_signed else 0, top + 1, shape)
     y = rng.integers(1, top + 1, other)
+    operands = [_numbers(x * y if case.op == "Div" else x, fmt), _numbers(y, fmt)]
+    if case.op == "Where":
+        operands.insert(0, from_integers(rng.integers(0, 2, shape), BOOL))
+    elif case.op == "Cast" or case.op in _UNARY:
+        del operands[1]
+    return shrinkable(lambda *given: _vector(case, *given), operands)
+
+
+def _vector(case: Case, *operands: Tensor) -> Problem:
+    numbers = [np.rint(t.values).astype(np.int64) for t in operands]
+    target, attributes = operands[-1].format, {}
     if case.op == "Cast":
         target = data.format_of(case, 1)
-        expected = expect_exact(_numbers(x, target), signed_zero=False)
-        return Problem(
-            op="Cast",
-            operands=(_numbers(x, fmt),),
-            attributes={"to": target.name},
-            oracle=always(expected),
-        )
-    if case.op == "Where":
-        bits = rng.integers(0, 2, shape)
-        operands = [from_integers(bits, BOOL), _numbers(x, fmt), _numbers(y, fmt)]
-        expected = expect_exact(_numbers(np.where(bits, x, y), fmt), signed_zero=False)
-        return Problem(op="Where", operands=tuple(operands), oracle=always(expected))
-    if case.op in _UNARY:
-        expected = expect_exact(_numbers(_UNARY[case.op](x), fmt), signed_zero=False)
-        return Problem(op=case.op, operands=(_numbers(x, fmt),), oracle=always(expected))
-    left = x * y if case.op == "Div" else x
-    expected = expect_exact(_numbers(_BINARY[case.op](x, y), fmt), signed_zero=False)
-    operands = [_numbers(left, fmt), _numbers(y, fmt)]
-    return Problem(op=case.op, operands=tuple(operands), oracle=always(expected))
+        value, attributes = numbers[0], {"to": target.name}
+    elif case.op == "Where":
+        value = np.where(numbers[0], *numbers[1:])
+    elif case.op in _UNARY:
+        value = _UNARY[case.op](numbers[0])
+    elif case.op == "Div":
+        value, rest = np.divmod(*numbers)
+        if rest.any() or (numbers[1] == 0).any():
+            raise ValueError("no whole quotients")
+    else:
+        value = _BINARY[case.op](*numbers)
+    expected = expect_exact(_numbers(value, target), signed_zero=False)
+    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
 
 
 def _numbers(values: NDArray[Any], fmt: Format) -> Tensor:
@@ -278,7 +282,8 @@ def order(case: Case, context: Context) -> Problem:
 
 
 def _top(case: Case, x: Tensor, ranks: Whole) -> Problem:
-    largest, k = int(case.parameters.get("largest", 1)), int(case.parameters["k"])
+    largest = int(case.parameters.get("largest", 1))
+    k = min(int(case.parameters["k"]), x.shape[-1])
     found = np.argsort(-ranks if largest else ranks, axis=-1, kind="stable")[..., :k]
     return Problem(
         op="TopK",

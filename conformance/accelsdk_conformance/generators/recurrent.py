@@ -14,7 +14,7 @@ from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.composite import carried_problem
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
-from accelsdk_conformance.problem import Context, Problem
+from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkable
 
 _STEPS, _BATCH, _WIDTH = 4, 3, 3
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -111,24 +111,77 @@ def layer(case: Case, context: Context) -> Problem:
         for name, shape in shapes.items()
     }
     chosen = str(given.get("operands", "b"))
-    lengths = _lengths(case) if "l" in chosen else (steps,) * batch
+    names = "xwrblhcp" if case.op == "LSTM" else "xwrblh"
+
+    def make(*operands: Tensor | None) -> Problem:
+        own = {name: part for name, part in zip(names, operands, strict=True) if part is not None}
+        turned = {name: _swapped(part) for name, part in own.items() if first and name in "xhc"}
+        results, direction = _computed(case, {**own, **turned})
+        if first:
+            order = [(2, 0, 1, 3), *[(1, 0, 2)] * (len(results) - 1)]
+            results = [_moved(r, perm) for r, perm in zip(results, order, strict=True)]
+        results = results[: int(given.get("outputs", len(results)))]
+        if "l" in own:
+            steps = own["x"].shape[1 if first else 0]
+            own["l"] = from_integers(np.minimum(own["l"].integers, steps), INT32)
+        attributes = _attributes(case, own["r"].shape[-1], direction)
+        return carried_problem(case.op, tuple(own.get(n) for n in names), attributes, results)
+
+    operands = _operands(case, tensors, chosen, first)
+    return shrinkable(make, operands, lambda *now: _axes(gates, first, *now), fixed=(4,))
+
+
+def _axes(gates: int, first: bool, *operands: Tensor | None) -> list[Axis]:
+    """Returns directions, steps, items, and both widths, each with all that lies along it."""
+    item, lead = (0, 1) if first else (1, 0)
+    along = [
+        (Along(1, 0), Along(2, 0), Along(3, 0), Along(5, lead), Along(6, lead), Along(7, 0)),
+        (Along(0, lead),),
+        (Along(0, item), Along(4, 0), Along(5, item), Along(6, item)),
+        (Along(0, 2), Along(1, 2)),
+        (
+            *(Along(1, 1, runs=gates), Along(2, 1, runs=gates), Along(2, 2)),
+            *(Along(3, 1, runs=2 * gates), Along(5, 2), Along(6, 2), Along(7, 1, runs=3)),
+        ),
+    ]
+    return [tuple(part for part in axis if part.operand < len(operands)) for axis in along]
+
+
+def _computed(case: Case, given: Mapping[str, Tensor]) -> tuple[list[Carried], str]:
+    """Returns the results of all directions, and the direction.
+
+    Args:
+        case: Says how it is computed.
+        given: Operands by their letter, the sequence first.
+
+    Raises:
+        ValueError: Their extents do not fit.
+    """
+    x, w, r = (given[name] for name in "xwr")
+    (steps, batch, _), gates, hidden = x.shape, _GATES[case.op], r.shape[-1]
+    count = len(w.codes)
+    if w.shape[1] != gates * hidden or not min(steps, batch, hidden):
+        raise ValueError(f"weights {w.shape} of {hidden} hidden units")
+    direction = str(case.parameters.get("direction", "forward"))
+    if direction == "bidirectional" and count == 1:
+        direction = "forward"
+    shapes = {
+        "b": (count, 2 * gates * hidden),
+        "h": (count, batch, hidden),
+        "c": (count, batch, hidden),
+        "p": (count, 3 * hidden),
+    }
+    absent = {name: encode(np.zeros(shape), x.format) for name, shape in shapes.items()}
+    tensors = {**absent, **given}
+    lengths = [min(int(n), steps) for n in given["l"].integers] if "l" in given else [steps] * batch
     sequences, finals = [], []
     for index in range(count):
-        part = _direction(case, tensors, index, chosen, fmt)
-        backward = direction == "reverse" or index == 1
-        y, last = _run(part, tensors, index, chosen, lengths, backward)
+        part = _direction(case, tensors, index, x.format)
+        y, last = _run(part, tensors, index, lengths, direction == "reverse" or index == 1)
         sequences.append(y)
         finals.append(last)
-    results = [
-        _stacked(sequences, 1),
-        *(_stacked(states, 0) for states in zip(*finals, strict=True)),
-    ]
-    if first:
-        order = [(2, 0, 1, 3), *[(1, 0, 2)] * (len(results) - 1)]
-        results = [_moved(r, perm) for r, perm in zip(results, order, strict=True)]
-    results = results[: int(given.get("outputs", len(results)))]
-    attributes = _attributes(case, hidden, direction)
-    return carried_problem(case.op, _operands(case, tensors, chosen, first), attributes, results)
+    states = (_stacked(parts, 0) for parts in zip(*finals, strict=True))
+    return [_stacked(sequences, 1), *states], direction
 
 
 def _lengths(case: Case) -> tuple[int, ...]:
@@ -171,16 +224,13 @@ def _swapped(tensor: Tensor) -> Tensor:
     return Tensor(tensor.format, np.ascontiguousarray(tensor.codes.swapaxes(0, 1)))
 
 
-def _direction(
-    case: Case, tensors: Mapping[str, Tensor], index: int, chosen: str, fmt: Format
-) -> _Layer:
+def _direction(case: Case, tensors: Mapping[str, Tensor], index: int, fmt: Format) -> _Layer:
     def own(name: str) -> F64:
-        values = tensors[name].values[index]
-        return values if name in chosen or name in "wr" else np.zeros_like(values)
+        return tensors[name].values[index]
 
     return _Layer(
         op=case.op,
-        hidden=int(case.parameters.get("hidden", 5)),
+        hidden=tensors["r"].shape[-1],
         w=own("w"),
         r=own("r"),
         bias=own("b"),
@@ -212,7 +262,6 @@ def _run(
     part: _Layer,
     tensors: Mapping[str, Tensor],
     index: int,
-    chosen: str,
     lengths: Sequence[int],
     backward: bool,
 ) -> tuple[Carried, tuple[Carried, ...]]:
@@ -220,7 +269,7 @@ def _run(
     steps, batch = tensors["x"].shape[:2]
     fmt, shape = part.fmt, (batch, part.hidden)
     states = [
-        Carried.exact(tensors[name].values[index] if name in chosen else np.zeros(shape), fmt)
+        Carried.exact(tensors[name].values[index], fmt)
         for name in ("hc" if part.op == "LSTM" else "h")
     ]
     zero = Carried.exact(np.zeros(shape), fmt)

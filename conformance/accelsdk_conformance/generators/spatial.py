@@ -11,6 +11,7 @@ from accelsdk.formats import FLOAT32, INT32, UINT8, Format, by_name
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import axes, data
 from accelsdk_conformance.generators.convolution import Layout
+from accelsdk_conformance.generators.embedding import FUSED, PLAIN, Bags, bag_axes
 from accelsdk_conformance.generators.integer_claims import claim_of, mild, stored
 from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
@@ -230,29 +231,36 @@ def embedding(case: Case, context: Context) -> Problem:
     indices = rng.integers(0, rows, lengths.sum())
     weights = rng.choice([0.5, 1.0, 2.0, -1.0], len(indices)) if weighted else np.ones(len(indices))
     if bits:
-        table, values = _fused(rows, columns, bits, rng)
+        table, out = _fused(rows, columns, bits, rng), FLOAT32
     else:
-        fmt = data.format_of(case, 0)
-        table = represent(rng.integers(-8, 9, (rows, columns)), fmt)
-        values = table.values
-    terms = values[indices] * weights[:, None]
-    bag = np.repeat(np.arange(len(lengths)), lengths)
-    sums = np.zeros((len(lengths), columns))
-    np.add.at(sums, bag, terms)
-    out = FLOAT32 if bits else data.format_of(case, 0)
+        out = data.format_of(case, 0)
+        table = represent(rng.integers(-8, 9, (rows, columns)), out)
+
+    def make(*given: Tensor | None) -> Problem:
+        bags = Bags.fitted(*given)
+        scale, codes, bias = bags.rows(bits, columns, table)
+        index, counts, factors = bags.items()
+        sums = np.zeros((len(counts), codes.shape[1]))
+        terms = (scale * codes + bias)[index] * factors[:, None]
+        np.add.at(sums, np.repeat(np.arange(len(counts)), counts), terms)
+        return Problem(
+            op=case.op,
+            operands=bags.operands,
+            attributes={"bits": bits, "columns": codes.shape[1]} if bits else {},
+            oracle=always(expect_exact(represent(sums, out), signed_zero=False)),
+        )
+
     operands = (
         table,
         from_integers(indices, by_name(str(case.parameters.get("indices", "int64")))),
         from_integers(lengths, by_name(str(case.parameters.get("lengths", "int32")))),
         represent(weights, FLOAT32) if weighted else None,
     )
-    attributes: dict[str, Any] = {"bits": bits, "columns": columns} if bits else {}
-    expected = expect_exact(represent(sums, out), signed_zero=False)
-    return Problem(op=case.op, operands=operands, attributes=attributes, oracle=always(expected))
+    return shrinkable(make, operands, bag_axes, fixed=FUSED if bits else PLAIN)
 
 
-def _fused(rows: int, columns: int, bits: int, rng: np.random.Generator) -> tuple[Tensor, F64]:
-    """Returns fused rows (codes, scale, bias) and the numbers that they stand for."""
+def _fused(rows: int, columns: int, bits: int, rng: np.random.Generator) -> Tensor:
+    """Returns fused rows: codes, scale, bias."""
     codes = rng.integers(0, 1 << bits, (rows, columns))
     scale, bias = rng.choice([0.25, 0.5, 1.0], rows), rng.integers(-4, 5, rows).astype(np.float64)
     per = 8 // bits
@@ -262,6 +270,4 @@ def _fused(rows: int, columns: int, bits: int, rng: np.random.Generator) -> tupl
     packed = (padded.reshape(rows, -1, per) << shifts).sum(axis=2).astype(np.uint8)
     kind = np.float32 if bits == 8 else np.float16
     tail = np.stack([scale, bias], axis=1).astype(kind).view(np.uint8).reshape(rows, -1)
-    return Tensor(UINT8, np.concatenate([packed, tail], axis=1)), (
-        scale[:, None] * codes + bias[:, None]
-    )
+    return Tensor(UINT8, np.concatenate([packed, tail], axis=1))
