@@ -87,6 +87,21 @@ class Lab:
         """Allocates a buffer of bytes."""
         return (device or self.device).empty(UINT8, (nbytes,))
 
+    def fits(self, nbytes: int) -> bool:
+        """Says whether the device's memory is large enough for three tensors of these bytes."""
+        return 3 * nbytes <= self.device.memories[self.device.default_memory].capacity
+
+    def demand(self, nbytes: int) -> None:
+        """Declines where three tensors of these bytes are more than the device has.
+
+        Raises:
+            NotApplicable: They are.
+        """
+        if not self.fits(nbytes):
+            raise NotApplicable(
+                f"tensors of {nbytes:,} bytes are too large for the device's memory"
+            )
+
     def upload(self, data: bytes, device: Device | None = None) -> Buffer:
         """Returns a buffer that holds these bytes."""
         buffer = self.raw(len(data), device)

@@ -24,7 +24,8 @@ def round_trip(lab: Lab) -> None:
 
 def large(lab: Lab) -> None:
     """Transfers of megabytes, and one byte more, come back as they were."""
-    for nbytes in _LARGE:
+    lab.demand(_LARGE[0])
+    for nbytes in filter(lab.fits, _LARGE):
         data = lab.noise(nbytes)
         buffer = lab.upload(data)
         equal(lab.bytes_of(buffer), data, f"{nbytes} bytes")

@@ -250,6 +250,7 @@ def shared_chain(lab: Lab) -> None:
 def large_constant(lab: Lab) -> None:
     """A constant of several chunks arrives whole."""
     count = (1 << 20) // lab.format.nbytes(1) * 2 + 3
+    lab.demand(lab.format.nbytes(count))
     array = lab.values(count)
     with lab.client.load(lab.client.compile(_with_constants(lab, [array])), lab.device) as program:
         x = lab.full(1, count)

@@ -14,6 +14,7 @@ NONE = frozenset()
 SHAPES = {
     "bare": {"capabilities": NONE, "visible": False, "cards": 1, "counts": False},
     "serial": {},
+    "small": {"capacity": 2 << 20},
     "free": {"threading": Threading.FREE},
     "affine": {"threading": Threading.AFFINE},
     "process": {"threading": Threading.PROCESS},
