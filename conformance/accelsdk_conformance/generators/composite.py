@@ -40,6 +40,7 @@ def carried_problem(
     results: Sequence[Carried],
     nan: Sequence[Any] = (),
     free: bool = False,
+    claim: str = "",
 ) -> Problem:
     """Returns the problem whose results are judged by the error that they carry.
 
@@ -50,6 +51,7 @@ def carried_problem(
         results: What comes out, and how far off it may be.
         nan: Where each result must be NaN.
         free: Whether nothing is said of the values at all.
+        claim: Entry of the datasheet that the errors depend on, or empty.
     """
     expected = []
     for index, result in enumerate(results):
@@ -67,7 +69,7 @@ def carried_problem(
             negative=result.value == -np.inf,
             overflow=edge,
         )
-        expected.append(Expected(fmt, value.shape, ((Tier.U, within),), Tier.U))
+        expected.append(Expected(fmt, value.shape, ((Tier.U, within),), Tier.U, claim))
     return Problem(
         op=op,
         operands=operands,
@@ -124,10 +126,18 @@ def _softmax(op: str, values: F64, fmt: Format, sheet: NumericsDatasheet) -> tup
     powers = powers.where(dead, 0.0)
     total = powers.total()
     if op == "Softmax":
-        return powers.divided(total), nan
+        return _left_out(powers.divided(total), sheet), nan
     with np.errstate(divide="ignore"):  # of nothing
         result = distance - total.log(_ulp("Log", fmt, sheet))
     return Carried(np.where(dead, -np.inf, result.value), result.error, fmt), nan
+
+
+def _left_out(result: Carried, sheet: NumericsDatasheet) -> Carried:
+    """Returns the result with room for subnormal numbers, where they may be flushed."""
+    spec = sheet.function("Exp", result.fmt.name)
+    if spec is None or spec.subnormals != "flush":
+        return result
+    return Carried(result.value, result.error + result.fmt.smallest_normal, result.fmt)
 
 
 def _softmax_rows(n: int, rng: np.random.Generator) -> F64:
