@@ -2,9 +2,9 @@
 
 Delta debugging (Zeller and Hildebrandt, IEEE TSE 28(2), 2002) over what `problem.Remake` says
 can be left out: first parts of axes, large ones before small ones, then values, which become 0,
-or 1, or lose their sign and the end of their mantissa. Every candidate is made anew, with an
-expectation of its own, and run on the device; it is kept if it fails, too. The work is counted
-in executions, never in seconds, so that equal devices give equal results.
+or 1, or lose their sign, the end of their mantissa and half of their exponent. Every candidate
+is made anew, with an expectation of its own, and run on the device; it is kept if it fails, too.
+The work is counted in executions, never in seconds, so that equal devices give equal results.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsdk.errors import AccelError
 from accelsdk.formats import Format, Kind
-from accelsdk_conformance.oracles.tensor import Codes, Tensor, from_integers, represent
+from accelsdk_conformance.oracles.tensor import Codes, Tensor, code_dtype, from_integers, represent
 from accelsdk_conformance.problem import Axis, BelowProfile, NotApplicable, Problem, Remake
 
 _ONES = 64  # elements that are made simpler one by one
@@ -134,25 +135,41 @@ class _Search:
         return changed
 
     def _simpler(self, index: int) -> bool:
-        """Gives what is neither 0 nor 1 the value 1, or else a sign and a mantissa less."""
+        """Gives what is neither 0 nor 1 the value 1, or else a simpler one: all, then each."""
         operand = self.problem.operands[index]
         if operand is None:
             return False
-        known = [_code(0, operand.format), _code(1, operand.format)]
-        flat = operand.codes.reshape(-1)
+        known = [code for code in (_code(0, operand.format), _code(1, operand.format)) if code]
+        places = np.flatnonzero(~np.isin(operand.codes.reshape(-1), [0, *known]))
+        if not places.size:
+            return False
+        if self._takes(index, places, _code(1, operand.format)):
+            return True
         changed = False
-        for place in np.flatnonzero(~np.isin(flat, [k for k in known if k is not None]))[:_ONES]:
-            for code in _simpler_codes(int(flat[place]), operand.format):
-                now = self.problem.operands[index]
-                if now is None:
-                    continue
-                codes = now.codes.copy()
-                codes.reshape(-1)[place] = code
-                operands = _with(self.problem.operands, index, codes)
-                if self._accepts(operands, self.problem.before):
-                    changed = True
-                    break
+        for place in places[:_ONES]:
+            while self._simplest(index, int(place)):
+                changed = True
         return changed
+
+    def _simplest(self, index: int, place: int) -> bool:
+        """Gives one element the first simpler value with which it fails."""
+        operand = self.problem.operands[index]
+        if operand is None:
+            return False
+        code = int(operand.codes.reshape(-1)[place])
+        return any(
+            self._takes(index, np.array([place]), simpler)
+            for simpler in _simpler_codes(code, operand.format)
+        )
+
+    def _takes(self, index: int, places: NDArray[np.intp], code: int | None) -> bool:
+        """Puts a code at these places, and says whether it still fails."""
+        operand = self.problem.operands[index]
+        if operand is None or code is None or (places >= operand.codes.size).any():
+            return False
+        codes = operand.codes.copy()
+        codes.reshape(-1)[places] = code
+        return self._accepts(_with(self.problem.operands, index, codes), self.problem.before)
 
     def _fewer(self, parts: list[int], least: int, make: Fewer, make_before: Fewer) -> list[int]:
         """Returns as few of the parts as still fail: drops many at once, then fewer.
@@ -234,15 +251,30 @@ def _code(value: int, fmt: Format) -> int | None:
 
 
 def _simpler_codes(code: int, fmt: Format) -> list[int]:
-    """Returns simpler codes to try in place of one, the simplest first."""
+    """Returns simpler codes to try in place of one, the simplest first.
+
+    Each has fewer bits set in its mantissa, an exponent nearer to that of 1, or no sign, and no
+    more of the others: one step after the other comes to an end.
+    """
     one = _code(1, fmt)
-    found = [] if one is None else [one]
+    found = [] if one is None or code == 0 else [one]
     if fmt.is_float and fmt.kind is not Kind.SCALE:
         sign = 1 << (fmt.bits - 1)
         unsigned = code & ~sign
         bits = fmt.mantissa_bits
         cut = [code & ~((1 << bits - kept) - 1) for kept in range(bits)]
         found += [unsigned & c if code & sign else c for c in cut] + cut + [unsigned]
+        exponent, middle = unsigned >> bits, (one or 0) >> bits
+        nearer = middle + int((exponent - middle) / 2)
+        found.append((code & sign) | (nearer << bits) | (code & ((1 << bits) - 1)))
+    elif fmt.is_integer:
+        value = int(Tensor(fmt, np.array(code, code_dtype(fmt))).integers)
+        size = abs(value)
+        cut = [size >> drop << drop for drop in range(size.bit_length() - 1, 0, -1)]
+        sizes = [*cut, size, 1 << max(size.bit_length() // 2, 1) - 1]
+        signs = (1, -1) if value < 0 else (1,)
+        mask = (1 << fmt.bits) - 1
+        found += [sign * n & mask for n in sizes if n <= size for sign in signs]
     return [item for item in dict.fromkeys(found) if item != code]
 
 

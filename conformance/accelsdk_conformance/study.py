@@ -69,7 +69,7 @@ def study_case(
         def fails(candidate: Problem) -> bool:
             nonlocal last
             one = attempt(case, candidate, subject)
-            if one.result.status is not Status.FAILED:
+            if one.result.status is not Status.FAILED or _kind(one) != _kind(last):
                 return False
             recover()
             last = one
@@ -82,6 +82,11 @@ def study_case(
     _exported(study, folder, case, settings, problem, last)
     shown = replace(last.result, repeats=found, shrunk=words, folder=folder)
     return replace(shown, xor=masks(last.outputs, last.expected))
+
+
+def _kind(one: Attempt) -> str:
+    """Tells wrong outputs from errors, and those from each other: what shrinks must stay."""
+    return "" if one.outputs else one.result.reason.partition(":")[0]
 
 
 def _words(problem: Problem, result: Result, outcome: Shrunk) -> str:

@@ -226,7 +226,8 @@ def _swapped(tensor: Tensor) -> Tensor:
 
 def _direction(case: Case, tensors: Mapping[str, Tensor], index: int, fmt: Format) -> _Layer:
     def own(name: str) -> F64:
-        return tensors[name].values[index]
+        values: F64 = tensors[name].values[index]
+        return values
 
     return _Layer(
         op=case.op,
