@@ -8,6 +8,7 @@ Mikaitis and Pranesh (PeerJ CS 7:e330, 2021) and of FPRev (Xie et al., arXiv 241
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -157,7 +158,7 @@ def _placed(left: F64, term: Term, lanes: F64, fmt: Format) -> bool:
     start = _PLACES[term.at]
     for lane, right in enumerate(lanes.tolist()):
         value = term.mantissa * 2.0**term.exponent / right
-        whole = (abs(term.mantissa) > 2) == (np.frexp(right)[0] == 0.75)
+        whole = (abs(term.mantissa) > 2) == (math.frexp(right)[0] == 0.75)
         held = fmt.smallest_normal <= abs(value) <= fmt.max and _short(value, fmt)
         if whole and held and left[start + lane] == 0:
             left[start + lane] = value
@@ -166,8 +167,7 @@ def _placed(left: F64, term: Term, lanes: F64, fmt: Format) -> bool:
 
 
 def _short(value: float, fmt: Format) -> bool:
-    mantissa, _ = np.frexp(value)
-    steps = float(mantissa) * 2.0**fmt.precision
+    steps = math.frexp(value)[0] * 2.0**fmt.precision
     return steps == round(steps)
 
 

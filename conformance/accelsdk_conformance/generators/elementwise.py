@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -142,10 +143,9 @@ def _shaped(fmt: Format, shape: str, rng: np.random.Generator) -> Tensor:
 
 
 def _samples(fmt: Format, rng: np.random.Generator) -> Tensor:
-    lanes = data.in_every_lane(data.specials(fmt), fmt)
     if fmt.bits <= 16:
-        every = data.all_codes(fmt).codes
-        return Tensor(fmt, np.concatenate([every, lanes.codes]))
+        return _every(fmt)
+    lanes = data.in_every_lane(data.specials(fmt), fmt)
     limits = [88.7228, 88.7229, -87.3365, -103.97, 89.0, 710.0, 2.0**15, 9.0, 0.54, -1.0, 1.0]
     halves = np.arange(-40, 41) / 4  # ties of rounding to whole numbers among them
     small = [encode(np.array(limits), fmt).codes, represent(halves, fmt).codes, lanes.codes]
@@ -160,6 +160,15 @@ def _samples(fmt: Format, rng: np.random.Generator) -> Tensor:
     wide = np.exp2(rng.uniform(-30, 10, _WIDE)) * rng.choice([-1.0, 1.0], _WIDE)
     parts = [encode(wide, fmt).codes, data.noise(rng, fmt, _WIDE).codes]
     return Tensor(fmt, np.concatenate([binades, negative, *parts, *small]))
+
+
+@cache
+def _every(fmt: Format) -> Tensor:
+    """Returns every code of a narrow format, and the edges in every lane of a vector."""
+    lanes = data.in_every_lane(data.specials(fmt), fmt)
+    codes = np.concatenate([data.all_codes(fmt).codes, lanes.codes])
+    codes.flags.writeable = False
+    return Tensor(fmt, codes)
 
 
 def judged(
@@ -238,13 +247,15 @@ def _within(
     finite = np.isfinite(reference)
     value = np.where(finite, reference, 0.0)
     step = _last_place(value, fmt)
-    count = np.full(value.shape, ulp)
+    count: float | F64 = ulp
     if op == "Sigmoid" and ulp > 1:
         count = ulp * (1 + np.abs(np.where(np.isfinite(x), x, 0.0)))
     bound = np.maximum(count * step, floor * 2.0 ** (1 - fmt.precision))
     bound = bound * (1 + 2.0**-20)  # the reference's own error
-    beyond = finite & (np.abs(value) >= fmt.max + bound)
-    edge = finite & ~beyond & (np.abs(value) + bound >= fmt.max)
+    size = np.abs(value)
+    edge = finite & (size + bound >= fmt.max)
+    beyond = edge & (size >= fmt.max + bound)
+    edge &= ~beyond
     positive = (reference == np.inf) | (beyond & (value > 0))
     negative = (reference == -np.inf) | (beyond & (value < 0))
     if limit.domain is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -122,44 +121,45 @@ def _results(window: Window, ceil: int) -> Shape:
     return tuple(found)
 
 
-def _taps(x: F64, window: Window, results: Shape) -> Iterator[tuple[F64, Mask, Mask]]:
-    """Yields what each tap of a window sees, in row-major order.
+def _taps(window: Window, results: Shape) -> tuple[NDArray[np.int64], Mask, Mask]:
+    """Returns where each tap of each window lies, [taps in row-major order, *results].
 
     Returns:
-        The items [N, C, *results], whether they lie inside, and whether they lie at least in the
-        padding.
+        The index of the item in its plane, whether it lies inside, and whether it lies at least
+        in the padding.
     """
     extents, kernel, strides, pads, dilations = window
     rank = len(extents)
-    for tap in np.ndindex(*kernel):
-        lines = [
-            np.arange(results[i]) * strides[i] - pads[i] + tap[i] * dilations[i]
-            for i in range(rank)
-        ]
-        held = [np.clip(line, 0, n - 1) for line, n in zip(lines, extents, strict=True)]
-        inside = _all([(line >= 0) & (line < n) for line, n in zip(lines, extents, strict=True)])
-        counted = _all([line < extents[i] + pads[i + rank] for i, line in enumerate(lines)])
-        at: Any = (slice(None), slice(None), *np.ix_(*held))
-        yield x[at], inside, counted
+    flat, inside, counted = np.zeros((), np.int64), np.array(True), np.array(True)
+    for i, extent in enumerate(extents):
+        steps = np.arange(results[i]) * strides[i] - pads[i]
+        line = np.arange(kernel[i])[:, None] * dilations[i] + steps
+        shape = [1] * (2 * rank)
+        shape[i], shape[rank + i] = kernel[i], results[i]
+        line = line.reshape(shape)
+        flat = flat * extent + np.clip(line, 0, extent - 1)
+        inside = inside & (line >= 0) & (line < extent)
+        counted = counted & (line < extent + pads[i + rank])
+    taps = (int(np.prod(kernel)), *results)
+    return flat.reshape(taps), inside.reshape(taps), counted.reshape(taps)
 
 
-def _all(lines: list[Mask]) -> Mask:
-    """Combines a condition of each axis into one of all of them."""
-    found = np.ones([len(line) for line in lines], bool)
-    for axis, line in enumerate(lines):
-        found &= line.reshape([-1 if a == axis else 1 for a in range(len(lines))])
-    return found
+def _seen(x: F64, flat: NDArray[np.int64]) -> F64:
+    """Returns the items [taps, N, C, *results] of each plane."""
+    planes = x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
+    return np.moveaxis(planes[:, :, flat], 2, 0)
 
 
 def _maximum(x: F64, positions: F64, window: Window, ceil: int) -> tuple[F64, NDArray[np.int64]]:
     results = _results(window, ceil)
     best = np.full((*x.shape[:2], *results), -np.inf)
     where = np.full(best.shape, -1, np.int64)
-    places = _taps(positions, window, results)
-    for (view, inside, _), (place, _, _) in zip(_taps(x, window, results), places, strict=True):
-        better = inside & ((view > best) | (where < 0))  # of equals the first
+    flat, inside, _ = _taps(window, results)
+    views, places = _seen(x, flat), _seen(positions, flat).astype(np.int64)
+    for view, place, there in zip(views, places, inside, strict=True):
+        better = there & ((view > best) | (where < 0))  # of equals the first
         best = np.where(better, view, best)
-        where = np.where(better, place.astype(np.int64), where)
+        where = np.where(better, place, where)
     _check_seen(where >= 0)
     return best, where
 
@@ -186,10 +186,9 @@ def _average(case: Case, x: Tensor, window: Window, attributes: dict[str, Any]) 
     """A mean of whole numbers: their sum is exact, and the quotient is rounded once or so."""
     include = int(case.parameters.get("count_include_pad", 0))
     results = _results(window, attributes["ceil_mode"])
-    total, count = np.zeros((*x.shape[:2], *results)), np.zeros(results)
-    for view, inside, counted in _taps(x.values, window, results):
-        total += np.where(inside, view, 0.0)
-        count += counted if include else inside
+    flat, inside, counted = _taps(window, results)
+    total = np.where(inside[:, None, None], _seen(x.values, flat), 0.0).sum(axis=0)
+    count = (counted if include else inside).sum(axis=0)
     _check_seen(count > 0)
     divisor = Carried.exact(np.broadcast_to(count, total.shape).astype(np.float64), x.format)
     mean = Carried.exact(total, x.format).divided(divisor, 1.0)

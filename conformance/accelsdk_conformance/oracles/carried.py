@@ -50,9 +50,12 @@ class Carried:
         subnormal step.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            unit = (np.abs(self.value) + self.error) * 2.0 ** (1 - self.fmt.precision)
-            extra = ulp * unit + self.fmt.smallest_subnormal
-            return Carried(self.value, (self.error + extra) * _ROOM, self.fmt)
+            error = np.abs(self.value) + self.error
+            error *= ulp * 2.0 ** (1 - self.fmt.precision)
+            error += self.fmt.smallest_subnormal
+            error += self.error
+            error *= _ROOM
+            return Carried(self.value, error, self.fmt)
 
     def __add__(self, other: Carried) -> Carried:
         return Carried(self.value + other.value, self.error + other.error, self.fmt).rounded()

@@ -141,23 +141,29 @@ def _sigmoid(x: F64) -> F64:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-_erf64: Unary = np.vectorize(math.erf, otypes=[np.float64])
-_erfc64: Unary = np.vectorize(math.erfc, otypes=[np.float64])
+def _each(function: Callable[[float], float], x: F64) -> F64:
+    """Applies a function of the C library to each number."""
+    return np.fromiter(map(function, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
+
+
 _NEAR = 1.5  # below it the series of erf is short, and erfc loses little by 1 - erf
 
 
 def _erf(x: F64) -> F64:
     if x.dtype == np.float64:
-        return _erf64(x)
+        return _each(math.erf, x)
     size = np.abs(x)
-    return np.copysign(np.where(size < _NEAR, _series(size), 1 - _fraction(size)), x)
+    near, found = size < _NEAR, np.empty_like(size)
+    found[near], found[~near] = _series(size[near]), 1 - _fraction(size[~near])
+    return np.copysign(found, x)
 
 
 def _erfc(x: F64) -> F64:
     if x.dtype == np.float64:
-        return _erfc64(x)
+        return _each(math.erfc, x)
     size = np.abs(x)
-    found = np.where(size < _NEAR, 1 - _series(size), _fraction(size))
+    near, found = size < _NEAR, np.empty_like(size)
+    found[near], found[~near] = 1 - _series(size[near]), _fraction(size[~near])
     return np.where(x < 0, 2 - found, found)
 
 
