@@ -32,11 +32,10 @@ number = st.integers(0, 255)
 
 
 class Machine(RuleBasedStateMachine):
-    """The rules. `bind` gives the lab and the programs."""
+    """The rules. A subclass has the lab and the programs: of one operand and of two."""
 
     lab: Lab
     programs: list[tuple[LoadedExecutable, LoadedExecutable]]
-    failed: list[str]
 
     def __init__(self) -> None:
         super().__init__()
