@@ -22,6 +22,7 @@ from accelsdk_sim_card.defects import (
     residue,
     scales,
     sums,
+    tails,
     vectors,
 )
 from accelsdk_sim_card.defects.defect import Defect
@@ -44,6 +45,7 @@ DEFECTS: tuple[Defect, ...] = (
     *images.DEFECTS,
     *layers.DEFECTS,
     *lookups.DEFECTS,
+    *tails.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})
