@@ -137,6 +137,19 @@ class CompilesWithAMemory(CardBackend):
         return replace(old, constants=made.constants)
 
 
+@fault("programs")
+class CompilesByShape(CardBackend):
+    """A kernel is compiled once for its op and its shapes, whatever the attributes."""
+
+    def compile(self, graph, target, options, pack):
+        made = super().compile(graph, target, options, pack)
+        if not hasattr(self, "codes"):
+            self.codes = {}
+        kinds = tuple(value.type for value in (*graph.inputs, *graph.outputs))
+        key = (tuple(node.op for node in graph.nodes), kinds, len(graph.constants))
+        return replace(made, code=self.codes.setdefault(key, made.code))
+
+
 @fault("lifetime")
 class AliasesWithoutCare(CardBackend):
     """Says that results may take the operand's memory, and then works in place, in order."""

@@ -345,3 +345,47 @@ class HealthIsAlwaysBad(Card):
     def __init__(self, info, shape):
         super().__init__(info, shape)
         self.healthy = False
+
+
+@fault("programs")
+class OperandsBeyondAPage(Card):
+    """Operands beyond 4 KiB of their allocation are read from within its first page."""
+
+    def execute(self, loaded, inputs, outputs):
+        near = [replace(view, offset=view.offset % 4096) for view in inputs]
+        return super().execute(loaded, near, outputs)
+
+
+@fault("programs")
+class OperandsOffsetsAreShort(Card):
+    """Offsets of operands have 16 bits."""
+
+    def execute(self, loaded, inputs, outputs):
+        near = [replace(view, offset=view.offset % 65536) for view in inputs]
+        return super().execute(loaded, near, outputs)
+
+
+@fault("programs")
+class EightOperands(Card):
+    """The ninth and later operands are the eighth."""
+
+    def execute(self, loaded, inputs, outputs):
+        known = [
+            inputs[7] if index > 7 and view.nbytes == inputs[7].nbytes else view
+            for index, view in enumerate(inputs)
+        ]
+        return super().execute(loaded, known, outputs)
+
+
+@fault("programs")
+class SixteenPrograms(Card):
+    """The seventeenth loaded program takes the place of the first."""
+
+    def load(self, program, constants, share=None):
+        made = super().load(program, constants, share)
+        self.table = [*getattr(self, "table", ()), made]
+        return made
+
+    def execute(self, loaded, inputs, outputs):
+        place = self.table.index(loaded)
+        return super().execute(self.table[place % 16 :: 16][-1], inputs, outputs)

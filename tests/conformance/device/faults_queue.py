@@ -234,3 +234,21 @@ class ResetKeepsTheQueues(QueuedCard):
         if getattr(self, "dirty", False):
             for handle in list(self.live.values()):
                 handle[:1] ^= 1
+
+
+@fault("programs", kind="on_wait", seed=5)
+class FourDependencies(QueuedCard):
+    """A batch comes after four others at most."""
+
+    def ready(self, batch):
+        ticket, commands, after = batch
+        return super().ready((ticket, commands, after[:4]))
+
+
+@fault("programs", kind="eager")
+class FirstDependency(QueuedCard):
+    """Of several batches to come after, the first counts alone."""
+
+    def ready(self, batch):
+        ticket, commands, after = batch
+        return super().ready((ticket, commands, after[:1]))
