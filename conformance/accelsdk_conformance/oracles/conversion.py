@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,11 +233,13 @@ def requantize(
     """
     if bias is not None:
         acc = ((acc + bias + 2**31) % 2**32) - 2**31
+    settled: NDArray[Any]
+    other: NDArray[Any]
     if arithmetic == "float32":
         settled, other = _scaled(acc, multiplier, work, rounding)
     elif shift is not None and arithmetic in ("fixed_single", "fixed_double"):
-        settled = _fixed(acc, multiplier.astype(np.int64), shift, arithmetic).astype(np.float64)
-        other = settled
+        # Still integers: where codes wrap, the last bits of the largest count.
+        settled = other = _fixed(acc, multiplier.astype(np.int64), shift, arithmetic)
     else:
         raise InvalidArgument(f"no requantise arithmetic {arithmetic!r}")
     return Requantized(
@@ -280,7 +283,7 @@ def _fixed(
 
 
 def _place(
-    steps: F64, zero_point: NDArray[np.int64], target: Format, relu: bool, clamp: bool
+    steps: NDArray[Any], zero_point: NDArray[np.int64], target: Format, relu: bool, clamp: bool
 ) -> Tensor:
     low = -(1 << (target.bits - 1)) if target.is_signed else 0
     high = low + (1 << target.bits) - 1

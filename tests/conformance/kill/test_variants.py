@@ -16,6 +16,7 @@ MENDED = [
     ("integer_pairs", "int8/ConvInteger/uint8xint8/high_zeros/deep"),
     ("integer_pairs", "int8/ConvInteger/uint8xint8/padded2d/without_x"),
     ("requantize_up", "int8/Requantize/int8/float32/channel/axis0/zero_none/relu1"),
+    ("requantize_wraps", "int8/Requantize/int8/shifts2x20/fixed_single/zero3/bias1/relu0"),
     ("nan_ignored", "fp32/Max/fp16/same"),
     ("nan_ignored", "fp32/Min/fp32/ranks"),
     ("empty_zero", "fp32/ReduceProd/fp16/empty"),
