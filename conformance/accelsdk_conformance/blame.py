@@ -30,6 +30,8 @@ from accelsdk_conformance.problem import (
 )
 from accelsdk_conformance.registry import generator
 
+#: Values that promise nothing, and so explain much: the last to be tried.
+_VAGUE = frozenset({"inexact", "undefined"})
 _CLAIM = re.compile(r"(\w+)(?:\[(.*)\])?")
 #: What fields without a type of literals may be.
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -38,7 +40,9 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "via": (None, "float16", "bfloat16", "float32"),
     "acc_bits": (16, 20, 24, 32),
     "significand_bits": (8, 11, 24, 53),
-    "empty": ("identity", "zero", "undefined"),
+    "ulp": (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 16.0, 18.0),
+    "floor": (0.0, 0.5, 1.0, 2.0, 4.0),
+    "domain": (None, (-16.0, 16.0), (-64.0, 64.0), (-1024.0, 1024.0), (-32768.0, 32768.0)),
 }
 
 
@@ -75,15 +79,16 @@ def _refined(
     found: dict[str, list[object]] = {}
     was: dict[str, object] = {}
     entry = claim.rpartition("].")[0] + "]" if "]." in claim else claim
-    for name, old, new, sheet in _declarations(context.datasheet, entry):
+    others = sorted(_declarations(context.datasheet, entry), key=lambda row: row[2] in _VAGUE)
+    for name, old, new, sheet in others:
         if _right_under(case, replace(context, datasheet=sheet), problem, outputs):
             found.setdefault(name, []).append(new)
             was[name] = old
     if not found:
         return Diagnosis(claim, "")
-    first, *others = found
+    first, *rest = found
     values = " or ".join(str(value) for value in found[first])
-    also = "".join(f"; so would {name}={found[name][0]}" for name in others)
+    also = "".join(f"; so would {name}={found[name][0]}" for name in rest)
     reason = f"claim {first}={was[first]} is false: the outputs fit {values}{also}"
     return Diagnosis(f"{entry}.{first}", reason, tuple(found))
 

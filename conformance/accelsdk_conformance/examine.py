@@ -98,13 +98,34 @@ def attempt(case: Case, problem: Problem, subject: Subject, poison: int | None =
     """Runs a problem once and judges what comes out; by default with the problem's poison."""
     try:
         outputs = subject.run(problem, problem.poison if poison is None else poison)
+        again = (subject.run(problem, problem.poison) for _ in range(1, problem.repeats))
+        changed = any(_digest(other) != _digest(outputs) for other in again)
     except (UnsupportedGraph, Unimplemented) as reason:
-        return Attempt(Result(id=case.id, status=Status.UNSUPPORTED, reason=_line(reason)))
+        return Attempt(_refused(case, problem, subject, _line(reason)))
     except (AccelError, SentinelOverwritten) as error:
         text = f"{type(error).__name__}: {_line(error)}"
         return Attempt(Result(id=case.id, status=Status.FAILED, reason=text))
     expected = problem.oracle(outputs)
+    if changed:
+        entry = next((want.claim for want in expected), "")
+        text = f"{problem.repeats} runs of one program on equal operands differ"
+        claim = f"{entry}.deterministic"
+        return Attempt(Result(id=case.id, status=Status.FAILED, reason=text, claim=claim))
     return Attempt(verdict(case, problem, outputs, expected), outputs, expected)
+
+
+def _refused(case: Case, problem: Problem, subject: Subject, reason: str) -> Result:
+    """A refusal is no failure, unless what the device claims contradicts it."""
+    promise = problem.promise
+    if promise is not None:
+        try:
+            subject.run(promise.given, promise.given.poison)
+        except (AccelError, SentinelOverwritten):
+            promise = None  # it takes neither: then it is not for the field's sake
+    if promise is None:
+        return Result(id=case.id, status=Status.UNSUPPORTED, reason=reason)
+    text = f"claim {promise.claim} is false: {reason}"
+    return Result(id=case.id, status=Status.FAILED, reason=text, claim=promise.claim)
 
 
 def _line(error: Exception) -> str:

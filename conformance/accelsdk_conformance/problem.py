@@ -200,6 +200,8 @@ class Problem:
         before: Operands of an earlier execution of the same loaded program, or None: what it
             leaves in accumulators and scratch memory must not be seen.
         poison: Byte that surrounds operands and fills outputs; 0xFF is NaN in most formats.
+        repeats: How often it runs, each time from the start; all give the same bits.
+        promise: What a device that refuses this problem would have broken, or None.
     """
 
     op: str
@@ -213,6 +215,21 @@ class Problem:
     remake: Remake | None = None
     before: tuple[Tensor | None, ...] | None = None
     poison: int = 0xA5
+    repeats: int = 1
+    promise: Promise | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Promise:
+    """A claim to take a problem that a device may refuse only with another.
+
+    Attributes:
+        claim: The entry of the datasheet with its field.
+        given: The problem with which it may.
+    """
+
+    claim: str
+    given: Problem
 
 
 class NotApplicable(Exception):

@@ -107,6 +107,15 @@ def poisoned(case: Case, context: Context) -> Problem:
     return replace(made, before=earlier, runs=2)
 
 
+def repeated(case: Case, context: Context) -> Problem:
+    """Ordinary data several times: equal bits, unless a device declares that it may not be so."""
+    a_format, b_format = _operands(case)
+    spec = specification(case, context, a_format, b_format)
+    if spec is None or not spec.deterministic:
+        raise NotApplicable("equal bits of equal products are not claimed")
+    return replace(normal(case, context), repeats=int(case.parameters["times"]))
+
+
 def _noisy(x: Tensor) -> Tensor:
     """Returns NaN everywhere, or the largest number of a format that has none."""
     if x.format.has_nan:

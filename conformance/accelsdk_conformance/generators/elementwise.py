@@ -19,6 +19,7 @@ from accelsdk_conformance.oracles.doubled import Doubled
 from accelsdk_conformance.oracles.tensor import (
     F64,
     Codes,
+    Mask,
     Tensor,
     encode,
     from_integers,
@@ -40,6 +41,8 @@ from accelsdk_conformance.problem import (
 from accelsdk_conformance.seeing import Either
 
 _WIDE = 4096
+#: Least range of arguments that a claim may be about: the inputs of any model's activations.
+_LEAST_DOMAIN = 16.0
 #: What float64 arithmetic itself rounds correctly (or exactly).
 _CORRECT = frozenset(
     {"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Mod", "Min", "Max", "PRelu"}
@@ -197,6 +200,9 @@ def judged(
     """
     limit = functions.LIMITS.get(op)
     spec = context.datasheet.function(op, fmt.name)
+    if spec is not None and spec.domain is not None:
+        outside = _outside(spec.domain, f"functions[{op}, {fmt}]", x)
+        free = outside if free is None else free | outside
     low = rest if rest is not None and rest.any() else None
     rounded = encode(reference, fmt, low=low)
     kept = encode(flushed(reference, fmt), fmt, low=low) if flush else rounded
@@ -232,6 +238,19 @@ def judged(
     if flush:
         within = replace(within, also_zero=np.abs(reference) < fmt.smallest_normal + within.bound)
     return Expected(fmt, exact.shape, (*exact.tiers, (Tier.U, within)), Tier.U, exact.claim)
+
+
+def _outside(domain: tuple[float, float], entry: str, x: F64) -> Mask:
+    """Says which finite arguments a claim leaves out.
+
+    Raises:
+        BelowProfile: It leaves out what any model uses.
+    """
+    if domain[0] > -_LEAST_DOMAIN or domain[1] < _LEAST_DOMAIN:
+        raise BelowProfile(
+            f"{entry}.domain is {list(domain)}; it must hold {[-_LEAST_DOMAIN, _LEAST_DOMAIN]}"
+        )
+    return np.isfinite(x) & ((x < domain[0]) | (x > domain[1]))
 
 
 def _within(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsdk.formats import INT32
+from accelsdk.formats import FLOAT32, INT32
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.conversion import requantized
-from accelsdk_conformance.oracles.tensor import from_integers
+from accelsdk_conformance.oracles.tensor import from_integers, represent
 from accelsdk_conformance.problem import Context, Problem
 
 _MULTIPLIERS = (1 << 30, (1 << 30) + 1, 1518500250, (1 << 31) - 1)
@@ -43,3 +43,13 @@ def shifts(case: Case, context: Context) -> Problem:
         None if bias is None else from_integers(bias, INT32),
     )
     return requantized(case, context, operands)
+
+
+def wide_ties(case: Case, context: Context) -> Problem:
+    """Sums beyond 24 bits, one beside a tie: float32 rounds them onto it, float64 does not."""
+    target = data.format_of(case, 0)
+    ties = (2 * np.arange(-63, 64, dtype=np.int64) + 1) << 23
+    acc = np.concatenate([ties + near for near in (-63, -1, 0, 1, 63)])[:, None]
+    zero = from_integers(np.array(0), target)
+    factor = represent(np.array(2.0**-24), FLOAT32)
+    return requantized(case, context, (from_integers(acc, INT32), factor, None, zero, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from accelsdk_conformance.problem import (
     Exact,
     Expected,
     Problem,
+    Promise,
     Tier,
     always,
     expect_exact,
@@ -53,13 +54,19 @@ def quantize_block(case: Case, context: Context) -> Problem:
     }
 
     def make(operand: Tensor) -> Problem:
-        return Problem(
+        made = Problem(
             op="QuantizeBlock",
             operands=(operand,),
             attributes=attributes,
             outputs=2,
             oracle=Seeing(judged_blocks, (operand,), how),
         )
+        rest = operand.shape[axis] % size
+        if spec is None or spec.tail == "reject" or not rest or rest == operand.shape[axis]:
+            return made
+        whole = np.moveaxis(np.moveaxis(operand.codes, axis, 0)[:-rest], 0, axis)
+        claim = f"mx[{source}, {element}].tail"
+        return replace(made, promise=Promise(claim, make(Tensor(operand.format, whole))))
 
     return shrinkable(
         make, (_narrowed(given, source),), lambda *given: axes.granular(axis, size, *given)
@@ -109,8 +116,11 @@ def _block_expected(
     moved = tuple(np.moveaxis(part, -1, axis).astype(np.uint8) for part in (wanted, *others))
     # OCP MX leaves infinities open; a claim is one of the rule that it names.
     claimed = spec is not None and spec.scale_rule == rule and how.inf_rule != "other"
-    open_inf = np.moveaxis(infinite & (not claimed), -1, axis)
-    scale_codes = Exact(moved[0], None, open_inf, True, moved[1:])
+    left_open = infinite & (not claimed)
+    if how.nan_rule == "other":
+        left_open |= np.isnan(grouped).any(axis=-1)
+    free = np.moveaxis(left_open, -1, axis)
+    scale_codes = Exact(moved[0], None, free, True, moved[1:])
     scale = Expected(E8M0, moved[0].shape, ((Tier.T0, scale_codes),), Tier.T0, claim)
     own = wanted
     if scales.shape == moved[0].shape:

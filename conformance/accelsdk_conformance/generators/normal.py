@@ -29,6 +29,8 @@ def rows(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
     count = int(given.get("outputs", 1))
     one_pass = _one_pass(case, context, fmt)
+    declared = context.datasheet.reduction(case.op, fmt.name)
+    claim = f"reductions[{case.op}, {fmt}]" if declared else ""
 
     def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
         flat = x.values.reshape(x.shape[0], -1)
@@ -45,7 +47,7 @@ def rows(case: Case, context: Context) -> Problem:
             shown.append(Carried(extra.value.reshape(row), extra.error.reshape(row), extra.fmt))
             masks.append(nan.reshape(row))
         operands = (x, scale) if case.op == "RMSNormalization" else (x, scale, bias)
-        return carried_problem(case.op, operands, attributes, shown, masks)
+        return carried_problem(case.op, operands, attributes, shown, masks, claim=claim)
 
     def axes(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> list[Axis]:
         own = () if bias is None else (2,)

@@ -89,7 +89,9 @@ def total(case: Case, context: Context) -> Problem:
             flat = fold(x.integers, axes).sum(axis=1, dtype=np.int64)  # modulo 2**64
             expected = expect_exact(from_integers(flat, fmt))
         else:
-            expected = _summed(fold(x.values, axes), fmt, kind)
+            bits = max(fmt.precision, spec.significand_bits if spec else 24)
+            claim = f"reductions[{case.op}, {fmt}]" if spec else ""
+            expected = _summed(fold(x.values, axes), fmt, kind, bits, claim)
         expected = _reshaped(expected, folded_shape(x.shape, axes, keep))
         return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
@@ -119,11 +121,11 @@ def _values(fmt: Format, shape: tuple[int, ...], kind: str, rng: np.random.Gener
     return represent(values, fmt)
 
 
-def _summed(rows: F64, fmt: Format, kind: str) -> Expected:
+def _summed(rows: F64, fmt: Format, kind: str, bits: int, claim: str) -> Expected:
     """Sums of rows: exact ones, or within gamma_n of the sum of magnitudes in any order.
 
     The bound is Higham's (Accuracy and Stability of Numerical Algorithms, section 4.2), for
-    roundings that may be directed; sums are taken in float32 at least.
+    roundings that may be directed; sums have the declared bits, those of float32 at least.
     """
     finite = np.where(np.isfinite(rows), rows, 0.0)
     up, down = (rows == np.inf).any(axis=1), (rows == -np.inf).any(axis=1)
@@ -135,12 +137,12 @@ def _summed(rows: F64, fmt: Format, kind: str) -> Expected:
     tensor = encode(high, fmt, low=np.where(special, 0.0, value.low))
     exact = Exact(tensor.codes, nan, None, signed_zero=False)
     if kind != "normal":
-        return Expected(fmt, tensor.shape, ((Tier.T0, exact),), Tier.T0)
-    unit = 2.0 ** (1 - max(fmt.precision, 24))
+        return Expected(fmt, tensor.shape, ((Tier.T0, exact),), Tier.T0, claim)
+    unit = 2.0 ** (1 - bits)
     count = (finite != 0).sum(axis=1)
     bound = count * unit / (1 - count * unit) * np.abs(finite).sum(axis=1) * (1 + 2.0**-40)
-    within = Within(value, bound, nan, narrow=fmt.precision < 24)
-    return Expected(fmt, tensor.shape, ((Tier.T0, exact), (Tier.T3, within)), Tier.T3)
+    within = Within(value, bound, nan, narrow=fmt.precision < bits)
+    return Expected(fmt, tensor.shape, ((Tier.T0, exact), (Tier.T3, within)), Tier.T3, claim)
 
 
 def _reshaped(expected: Expected, shape: tuple[int, ...]) -> Expected:
@@ -179,7 +181,8 @@ def product(case: Case, context: Context) -> Problem:
         else:
             flat = from_integers(fold(x.integers, axes).prod(axis=1, dtype=np.int64), fmt)
         out = folded_shape(x.shape, axes, bool(keep))
-        expected = _reshaped(expect_exact(flat), out)
+        found = expect_exact(flat) if x.codes.size else _of_nothing(case, context, flat)
+        expected = _reshaped(found, out)
         return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
     return shrinkable(make, (x,), separate_axes)
@@ -193,7 +196,8 @@ def extreme(case: Case, context: Context) -> Problem:
     x = _floats(case, fmt, lanes, rng) if fmt.is_float else _wholes(case, fmt, lanes, rng)
     spec = context.datasheet.reduction(case.op, fmt.name)
     ignore = spec is not None and spec.nan == "ignore"
-    return _extreme(case, x, (1,), keep=0, ignore=ignore)
+    claim = f"reductions[{case.op}, {fmt}]" if spec else ""
+    return _extreme(case, x, (1,), keep=0, ignore=ignore, claim=claim)
 
 
 def _floats(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Tensor:
@@ -233,7 +237,13 @@ def extreme_over(case: Case, context: Context) -> Problem:
 
 
 def _extreme(
-    case: Case, x: Tensor, axes: tuple[int, ...], *, keep: int, ignore: bool = False
+    case: Case,
+    x: Tensor,
+    axes: tuple[int, ...],
+    *,
+    keep: int,
+    ignore: bool = False,
+    claim: str = "",
 ) -> Problem:
     fmt = x.format
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
@@ -245,7 +255,7 @@ def _extreme(
             plain = np.fmin if ignore else np.minimum
         flat = plain.reduce(rows, axis=1)
         found = represent(flat, fmt) if fmt.is_float else whole.wrapped(flat, fmt)
-        expected = expect_exact(found, signed_zero=False)
+        expected = expect_exact(found, signed_zero=False, claim=claim)
         out = folded_shape(operand.shape, axes, bool(keep))
         return Problem(
             op=case.op,
@@ -264,10 +274,21 @@ def extreme_empty(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {"axes": (1,), "keepdims": 0}
 
     def make(x: Tensor) -> Problem:
-        expected = expect_exact(represent(np.full(x.shape[0], neutral), fmt))
+        expected = _of_nothing(case, context, represent(np.full(x.shape[0], neutral), fmt))
         return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
 
     return shrinkable(make, (represent(np.zeros((3, 0)), fmt),))
+
+
+def _of_nothing(case: Case, context: Context, neutral: Tensor) -> Expected:
+    """Returns what reductions of nothing are declared to be, else the neutral element."""
+    spec = context.datasheet.reduction(case.op, neutral.format.name)
+    empty = "identity" if spec is None else spec.empty
+    if empty == "zero":
+        neutral = Tensor(neutral.format, np.zeros_like(neutral.codes))
+    free = np.full(neutral.shape, empty == "undefined")
+    claim = f"reductions[{case.op}, {neutral.format}].empty" if spec else ""
+    return expect_exact(neutral, free=free, claim=claim)
 
 
 def arg_extreme(case: Case, context: Context) -> Problem:
