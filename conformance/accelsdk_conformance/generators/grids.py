@@ -39,6 +39,13 @@ def whole(fmt: Format) -> tuple[Codes, F64]:
     return codes.astype(code_dtype(fmt)), table[codes]
 
 
+@cache
+def _mean(fmt: Format, limit: int) -> float:
+    """Returns the mean of the whole numbers up to ``limit``."""
+    values = whole(fmt)[1]
+    return float(values[values <= limit].mean())
+
+
 def draw(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator, limit: float) -> Tensor:
     """Draws whole numbers up to ``limit``."""
     codes, values = whole(fmt)
@@ -71,8 +78,7 @@ def operands(
     """
     m, k, n = shape
     for limit in sorted(_CHOICES, reverse=True):
-        means = [values[values <= limit].mean() for _, values in map(whole, formats)]
-        if limit > 1 and means[0] * means[1] * k >= 2.0**bits:
+        if limit > 1 and _mean(formats[0], limit) * _mean(formats[1], limit) * k >= 2.0**bits:
             continue
         a, b = draw(formats[0], (m, k), rng, limit), draw(formats[1], (k, n), rng, limit)
         steps = 2.0 ** sum(0 if fmt.is_float else fmt.mantissa_bits for fmt in formats)
