@@ -271,10 +271,12 @@ def _simpler_codes(code: int, fmt: Format) -> list[int]:
         value = int(Tensor(fmt, np.array(code, code_dtype(fmt))).integers)
         size = abs(value)
         cut = [size >> drop << drop for drop in range(size.bit_length() - 1, 0, -1)]
-        sizes = [*cut, size, 1 << max(size.bit_length() // 2, 1) - 1]
+        half = 1 << max(size.bit_length() // 2, 1) - 1
+        lone = [half, size >> 1] if size & (size - 1) == 0 else [half]
+        sizes = [size & -size, *cut, size, size ^ (1 << size.bit_length() >> 1), *lone]
         signs = (1, -1) if value < 0 else (1,)
         mask = (1 << fmt.bits) - 1
-        found += [sign * n & mask for n in sizes if n <= size for sign in signs]
+        found += [sign * n & mask for n in sizes if 0 < n <= size for sign in signs]
     return [item for item in dict.fromkeys(found) if item != code]
 
 
