@@ -17,8 +17,9 @@ from accelsdk.graph.opdef import AttributeKind
 from accelsdk.graph.types import TensorType
 from accelsdk_conformance.case import Level, Profile
 from accelsdk_conformance.catalogue import bundled
-from accelsdk_conformance.problem import BelowProfile, Context, NotApplicable
+from accelsdk_conformance.problem import Always, BelowProfile, Context, NotApplicable
 from accelsdk_conformance.registry import generator
+from accelsdk_conformance.seeing import Either, Seeing
 
 #: Modules of generators whose cases differ in data rather than in what they use of the table.
 _DEAR = ("contraction", "constructions", "published", "tiers", "seams")
@@ -36,6 +37,8 @@ class Seen:
     ranks: set = field(default_factory=set)  # of the first operand
     templates: dict = field(default_factory=dict)  # nodes of different formats
     cases: int = 0
+    unshrinkable: set = field(default_factory=set)  # generators that cannot make it smaller
+    dependent: set = field(default_factory=set)  # generators that a replay folder asks again
 
 
 def cases(level=Level.STANDARD):
@@ -66,8 +69,12 @@ def problems(level=Level.STANDARD):
 def scan(level=Level.STANDARD):
     """Returns what is seen of each op."""
     seen = defaultdict(Seen)
-    for _, problem in problems(level):
+    for case, problem in problems(level):
         note(seen[problem.op], problem)
+        if problem.remake is None:
+            seen[problem.op].unshrinkable.add(case.generator)
+        if not isinstance(problem.oracle, Always | Either | Seeing):
+            seen[problem.op].dependent.add(case.generator)
     return seen
 
 

@@ -14,6 +14,13 @@ EXCUSED = {
 }
 
 
+#: Generators whose oracle a replay folder cannot hold, and why.
+ASKED_AGAIN = {
+    "unbiased.sums": "the mean error of many sums is held to that of the declared accumulator",
+    "unbiased.products": "as of sums",
+}
+
+
 @pytest.fixture(scope="module")
 def seen():
     return scan()
@@ -64,6 +71,17 @@ def test_optional_operands_and_results_are_there_and_not(op, seen):
         if result.optional and min(seen[op].results) > index:
             missing.append(f"result {result.name} never left out")
     assert [text for text in missing if (op, text) not in EXCUSED] == []
+
+
+def test_every_failure_can_be_shrunk(seen):
+    """A generator ends in `shrinkable`, or offers a `Remake` of its own."""
+    assert {name for one in seen.values() for name in one.unshrinkable} == set()
+
+
+def test_every_replay_folder_stands_alone(seen):
+    """Oracles that see the outputs are rules with a name, or choices that can be stored."""
+    found = {name for one in seen.values() for name in one.dependent}
+    assert found <= set(ASKED_AGAIN)
 
 
 def test_excuses_are_needed(seen):
