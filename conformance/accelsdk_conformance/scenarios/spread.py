@@ -6,6 +6,7 @@ from functools import reduce
 
 import numpy as np
 
+from accelsdk.formats import UINT8
 from accelsdk.graph.types import TensorType
 from accelsdk_conformance.scenarios.lab import BLOCK, Lab, equal
 
@@ -59,3 +60,42 @@ def many_writers(lab: Lab) -> None:
                 stream.fill(buffer, lab.full(int(value), 1).tobytes())
             found = program.execute(buffers, options=BLOCK).outputs[0].numpy()
             equal(found, lab.full(sum(range(_MANY)), 4096), f"sum of turn {turn}")
+
+
+def boundaries(lab: Lab) -> None:
+    """Small writes, reads, fills and copies over the ends of pages touch both sides alike."""
+    size = 3 * 65536
+    data = bytearray(lab.noise(size))
+    buffer, other = lab.upload(bytes(data)), lab.upload(lab.noise(256))
+    given = lab.bytes_of(other)
+    for end in (512, 4096, 8192, 65536, 131072):
+        for before, nbytes in ((1, 2), (3, 8), (5, 37), (33, 64), (100, 200)):
+            at = end - before
+            view = buffer.view(at, UINT8, (nbytes,))
+            told = f"{nbytes} bytes from {before} before {end}"
+            part = lab.noise(nbytes)
+            buffer.copy_from_host(part, offset=at)
+            data[at : at + nbytes] = part
+            equal(lab.bytes_of(view), part, f"a write and a read of {told}")
+            view.fill(b"\x3c")
+            data[at : at + nbytes] = b"\x3c" * nbytes
+            equal(lab.bytes_of(view), bytes(data[at : at + nbytes]), f"a fill of {told}")
+            other.view(7, UINT8, (nbytes,)).copy_to(view)
+            data[at : at + nbytes] = given[7 : 7 + nbytes]
+            equal(lab.bytes_of(view), given[7 : 7 + nbytes], f"a copy of {told}")
+    equal(lab.bytes_of(buffer), bytes(data), "everything in the end")
+
+
+def many_buffers(lab: Lab) -> None:
+    """Several hundred buffers live side by side, each with contents of its own."""
+    contents = [turn.to_bytes(2, "little") * 24 for turn in range(600)]
+    buffers = [lab.upload(data) for data in contents]
+    for index, (buffer, data) in enumerate(zip(buffers, contents, strict=True)):
+        equal(lab.bytes_of(buffer), data, f"buffer {index} of {len(buffers)}")
+    for buffer in buffers[::3]:
+        buffer.delete()
+    again = [lab.upload(b"\xee" * 48) for _ in buffers[::3]]
+    for index, buffer in enumerate(buffers):
+        if index % 3:
+            equal(lab.bytes_of(buffer), contents[index], f"buffer {index}, others deleted")
+    equal(lab.bytes_of(again[-1]), b"\xee" * 48, "a new one")

@@ -43,6 +43,7 @@ def load_all():
     """Imports the modules that fill the catalogue; returns it."""
     from tests.conformance.device import (  # noqa: F401 # each registers its faults
         faults_backend,
+        faults_many,
         faults_memory,
         faults_program,
         faults_queue,
