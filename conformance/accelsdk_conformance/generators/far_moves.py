@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
+_PadMode = Literal["constant", "reflect", "edge", "wrap"]
 _Move = tuple[list[Shape], list[NDArray[Any]], dict[str, Any], Callable[..., Any]]
 
 _END = (1 << 63) - 1
@@ -41,7 +42,7 @@ def _cut() -> dict[str, _Move]:
     def concat(axis: int, *shapes: Shape) -> _Move:
         return list(shapes), [], {"axis": axis}, lambda *x: np.concatenate(x, axis=axis)
 
-    def slices(shape: Shape, at: Any, **given: Shape) -> _Move:  # noqa: ANN401 # an index
+    def slices(shape: Shape, at: slice | tuple[slice, ...], **given: Shape) -> _Move:
         return _one(shape, dict(given), lambda x: x[at])
 
     def split(shape: Shape, axis: int, *parts: int) -> _Move:
@@ -116,7 +117,7 @@ def _indexed(rng: np.random.Generator) -> dict[str, _Move]:
 
 
 def _padded() -> dict[str, _Move]:
-    def pad(shape: Shape, mode: Any, *pads: int) -> _Move:  # noqa: ANN401 # a mode of np.pad
+    def pad(shape: Shape, mode: _PadMode, *pads: int) -> _Move:
         rank = len(shape)
         begins, ends = pads[:rank], pads[rank:]
         cut = tuple(
@@ -126,8 +127,5 @@ def _padded() -> dict[str, _Move]:
         given = {"pads": pads, "mode": mode}
         return _one(shape, given, lambda x: np.pad(x[cut], grown, mode=mode))
 
-    crops = {
-        f"Pad/{mode}_crop": pad((5, 6), mode, -1, 2, 2, -2)
-        for mode in ("constant", "reflect", "edge", "wrap")
-    }
+    crops = {f"Pad/{mode}_crop": pad((5, 6), mode, -1, 2, 2, -2) for mode in get_args(_PadMode)}
     return crops | {"Pad/wide": pad((2, 130), "edge", 1, 3, 0, 67)}

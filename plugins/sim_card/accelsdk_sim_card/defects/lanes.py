@@ -39,7 +39,7 @@ def extents(node: Node) -> tuple[int, int, int]:
     return a.shape[-2], a.shape[-1], b.shape[-1]
 
 
-def _shape(test: Callable[[int, int, int], bool]) -> When:
+def when_extents(test: Callable[[int, int, int], bool]) -> When:
     """Concerns products with extents that pass a test, none of them zero."""
 
     def when(node: Node) -> bool:
@@ -49,7 +49,9 @@ def _shape(test: Callable[[int, int, int], bool]) -> When:
     return when
 
 
-def _flip(*place: _Place) -> Change:
+def flip(*place: _Place) -> Change:
+    """Returns the change that flips one bit of every element at a place of the result."""
+
     def change(y: Array, node: Node) -> Array:
         y[place] = flipped(y[place])
         return y
@@ -137,35 +139,35 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit of output lane 31 is wrong",
         _NAMES,
         "a broken lane that small tests never reach",
-        results(_flip(..., 31), _shape(lambda m, k, n: n > 31), *_PRODUCTS),
+        results(flip(..., 31), when_extents(lambda m, k, n: n > 31), *_PRODUCTS),
     ),
     _row(
         "row_16",
         "one bit of output row 16 is wrong",
         _NAMES,
         "the first row of the second tile",
-        results(_flip(..., 16, slice(None)), _shape(lambda m, k, n: m > 16), *_PRODUCTS),
+        results(flip(..., 16, slice(None)), when_extents(lambda m, k, n: m > 16), *_PRODUCTS),
     ),
     _row(
         "edge_tile_rows",
         "rows after the last full tile of 16 are zero",
         _NAMES,
         "an edge tile that is masked out",
-        results(_edge_rows, _shape(lambda m, k, n: m > _TILE and m % _TILE > 0), *_PRODUCTS),
+        results(_edge_rows, when_extents(lambda m, k, n: m > _TILE and m % _TILE > 0), *_PRODUCTS),
     ),
     _row(
         "odd_columns",
         "the last column is zero where the number of columns is odd",
         _NAMES,
         "columns handled in pairs",
-        results(_zero(..., -1), _shape(lambda m, k, n: n > 1 and n % 2 == 1), *_PRODUCTS),
+        results(_zero(..., -1), when_extents(lambda m, k, n: n > 1 and n % 2 == 1), *_PRODUCTS),
     ),
     _row(
         "deep_sums",
         "the product at K = 128 is lost where K is larger",
         _NAMES,
         "a seam between two passes over K",
-        operands(_without(lambda k: 128), _shape(lambda m, k, n: k > 128), *_PRODUCTS),
+        operands(_without(lambda k: 128), when_extents(lambda m, k, n: k > 128), *_PRODUCTS),
     ),
     _row(
         "depth_tail",
@@ -174,7 +176,7 @@ DEFECTS: tuple[Defect, ...] = (
         "a loop over full vectors without its tail",
         operands(
             _without(lambda k: slice(k // 32 * 32, k)),
-            _shape(lambda m, k, n: k > 32 and k % 32 > 0),
+            when_extents(lambda m, k, n: k > 32 and k % 32 > 0),
             *_PRODUCTS,
         ),
     ),
@@ -183,28 +185,30 @@ DEFECTS: tuple[Defect, ...] = (
         "products from K = 4095 on are lost",
         _NAMES,
         "a counter of 12 bits that stops at its largest value",
-        operands(_without(lambda k: slice(4095, k)), _shape(lambda m, k, n: k > 4095), *_PRODUCTS),
+        operands(
+            _without(lambda k: slice(4095, k)), when_extents(lambda m, k, n: k > 4095), *_PRODUCTS
+        ),
     ),
     _row(
         "one_row_coarse",
         "the first operand is cut to bfloat16 where there is only one row",
         "MatMul on float32",
         "a matrix-vector path of its own",
-        operands(_coarse_row, _shape(lambda m, k, n: m == 1), "MatMul"),
+        operands(_coarse_row, when_extents(lambda m, k, n: m == 1), "MatMul"),
     ),
     _row(
         "pairs_swapped",
         "neighbours along K of the first operand are swapped",
         _NAMES,
         "a shuffle applied to one operand and not to the other",
-        operands(_swap_pairs, _shape(lambda m, k, n: k > 1), *_PRODUCTS),
+        operands(_swap_pairs, when_extents(lambda m, k, n: k > 1), *_PRODUCTS),
     ),
     _row(
         "square_transposed",
         "a square second operand is read transposed",
         "MatMul, ScaledMatMul, MatMulInteger",
         "a layout guessed from the strides",
-        operands(_transposed, _shape(lambda m, k, n: k == n > 1), *_PRODUCTS),
+        operands(_transposed, when_extents(lambda m, k, n: k == n > 1), *_PRODUCTS),
     ),
     _row(
         "first_batch_only",

@@ -11,8 +11,9 @@ from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import integers, text
 from accelsdk_sim_card.defects.defect import (
     Array,
+    Change,
     Defect,
-    When,
+    Tamper,
     flipped,
     fmt_of,
     operands,
@@ -20,7 +21,7 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     singles,
 )
-from accelsdk_sim_card.defects.lanes import extents
+from accelsdk_sim_card.defects.lanes import flip, when_extents
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 _NAMES = ", ".join(_PRODUCTS)
@@ -32,24 +33,12 @@ def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
     return () if value is None else value.shape
 
 
-def _at(*place: Any) -> Any:  # noqa: ANN401 # an index; a change of results
-    def change(y: Array, node: Node) -> Array:
-        y[place] = flipped(y[place])
-        return y
-
-    return change
-
-
-def _product(test: Any) -> When:  # noqa: ANN401 # a test of three extents
-    return lambda node: min(extents(node)) > 0 and bool(test(*extents(node)))
-
-
 def _batches(node: Node) -> int:
     shape = node.result.shape
     return int(np.prod(shape[:-2])) if len(shape) > 2 and node.result.type.count else 0
 
 
-def _wrapped(count: int) -> Any:  # noqa: ANN401 # a change of results
+def _wrapped(count: int) -> Change:
     """Matrices from one number on are those from the beginning."""
 
     def change(y: Array, node: Node) -> Array:
@@ -65,7 +54,7 @@ def _long(node: Node, least: int) -> bool:
     return bool(shape) and isinstance(axis, int) and shape[axis] > least
 
 
-def _lone_bits(lane: int, period: int, low: int) -> Any:  # noqa: ANN401 # a change of operands
+def _lone_bits(lane: int, period: int, low: int) -> Tamper:
     """In one lane of K the last bit is lost where the bits beside it are set."""
 
     def change(found: list[Any], node: Node) -> None:
@@ -168,21 +157,23 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong where K is one more than a multiple of 4096",
         _NAMES,
         "a last pass over K that is entered for two items and more",
-        results(_at(...), _product(lambda m, k, n: k > 4096 and k % 4096 == 1), *_PRODUCTS),
+        results(flip(...), when_extents(lambda m, k, n: k > 4096 and k % 4096 == 1), *_PRODUCTS),
     ),
     _row(
         "last_row_of_127",
         "one bit of the last row is wrong where 127 rows are left",
         _NAMES,
         "a mask made by shifting a word of 64 bits twice",
-        results(_at(..., -1, slice(None)), _product(lambda m, k, n: m % 128 == 127), *_PRODUCTS),
+        results(
+            flip(..., -1, slice(None)), when_extents(lambda m, k, n: m % 128 == 127), *_PRODUCTS
+        ),
     ),
     _row(
         "column_after_tile",
         "the column that is left after a multiple of 128 has a wrong bit",
         _NAMES,
         "a tile count that is rounded down",
-        results(_at(..., -1), _product(lambda m, k, n: n > 128 and n % 128 == 1), *_PRODUCTS),
+        results(flip(..., -1), when_extents(lambda m, k, n: n > 128 and n % 128 == 1), *_PRODUCTS),
     ),
     _row(
         "corner_of_three_tails",
@@ -190,8 +181,8 @@ DEFECTS: tuple[Defect, ...] = (
         _NAMES,
         "a corner tile with masks of its own",
         results(
-            _at(..., -1, -1),
-            _product(lambda m, k, n: min(m, k, n) > 32 and m % 32 and k % 32 and n % 32),
+            flip(..., -1, -1),
+            when_extents(lambda m, k, n: min(m, k, n) > 32 and min(m % 32, k % 32, n % 32) > 0),
             *_PRODUCTS,
         ),
     ),
@@ -200,7 +191,7 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong where all extents are 64",
         _NAMES,
         "a kernel for one tile that skips the loop, and its last barrier",
-        results(_at(...), _product(lambda m, k, n: m == k == n == 64), *_PRODUCTS),
+        results(flip(...), when_extents(lambda m, k, n: m == k == n == 64), *_PRODUCTS),
     ),
     _row(
         "batch_byte",
@@ -240,7 +231,7 @@ DEFECTS: tuple[Defect, ...] = (
         "Softmax, LogSoftmax on floats",
         "a second pass of a block of 1024 threads",
         results(
-            _at(..., -1),
+            flip(..., -1),
             lambda node: _long(node, 1024) and node.attributes.get("axis", -1) in (-1, 1),
             "Softmax",
             "LogSoftmax",
@@ -290,14 +281,14 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong where an end lies beyond 32 bits",
         "Slice",
         "an end that is cut to an int before it is clamped",
-        results(_at(...), _far_end, "Slice"),
+        results(flip(...), _far_end, "Slice"),
     ),
     _row(
         "pad_crop_reflect",
         "one bit is wrong where an end is cropped and another reflected",
         "Pad, reflect",
         "a mirror at the place where the axis used to end",
-        results(_at(...), _cropped, "Pad"),
+        results(flip(...), _cropped, "Pad"),
     ),
     _row(
         "gather_short_index",
@@ -311,14 +302,14 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong where a kernel of one tap meets padding",
         "Conv, ConvInteger",
         "a product of matrices in place of a convolution",
-        results(_at(...), _point_padded, "Conv", "ConvInteger"),
+        results(flip(...), _point_padded, "Conv", "ConvInteger"),
     ),
     _row(
         "conv_depthwise_dilated",
         "one bit is wrong where the kernel of a single channel is spread",
         "Conv, ConvInteger",
         "a depthwise kernel that knows strides alone",
-        results(_at(...), _spread_depthwise, "Conv", "ConvInteger"),
+        results(flip(...), _spread_depthwise, "Conv", "ConvInteger"),
     ),
     _row(
         "pool_many_channels",
@@ -326,7 +317,7 @@ DEFECTS: tuple[Defect, ...] = (
         "MaxPool, AveragePool",
         "a channel tile that is handled once",
         results(
-            _at(slice(None), slice(64, None)),
+            flip(slice(None), slice(64, None)),
             lambda node: len(node.result.shape) > 1 and node.result.shape[1] > 64,
             "MaxPool",
             "AveragePool",
