@@ -83,6 +83,9 @@ LAYOUTS = {
     "point_strided": Layout((1, 31, 7, 6), (9, 31, 1, 1), (2, 3), (0, 0, 0, 0), (1, 1)),
     "whole": Layout((3, 5, 4, 6), (7, 5, 4, 6), (1, 1), (0, 0, 0, 0), (1, 1)),
     "deep": Layout((1, 129, 4, 4), (3, 129, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    # Sums of 255 * 255 that are odd beyond 2**24, where float32 ends, and that wrap 32 bits.
+    "sums_of_25_bits": Layout((2, 37, 2, 7), (4, 37, 1, 7), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "sums_of_32_bits": Layout((2, 33029, 1, 1), (2, 33029, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
     "line": Layout((2, 3, 20), (4, 3, 5), (2,), (2, 1), (1,)),
     "line_dilated": Layout((1, 4, 23), (6, 2, 3), (3,), (0, 4), (4,), 2),
     "volume": Layout((1, 2, 4, 5, 5), (3, 2, 2, 3, 3), (1,) * 3, (0, 1, 1, 1, 1, 1), (1,) * 3),
@@ -273,16 +276,25 @@ def _integer(
     formats: tuple[Format, Format],
     rng: np.random.Generator,
 ) -> Problem:
-    """Full-range codes and zero points; padding stands for zero, whatever the zero point."""
+    """Full-range codes and zero points; padding stands for zero, whatever the zero point.
+
+    ``ends``: each image and each kernel is all at one end of its range, for the largest sums.
+    """
     kind = str(case.parameters["kind"])
     x, w = (
         Tensor(fmt, rng.integers(0, 1 << fmt.bits, shape).astype(np.uint8))
         for fmt, shape in zip(formats, (layout.x, layout.w), strict=True)
     )
     spec = claim_of(case, context, x, w)
+    if kind == "ends":
+        x, w = (_ends(tensor) for tensor in (x, w))
     w = mild(spec, w)
     zero_x = zero_w = None
-    if kind != "no_zeros":
+    if kind == "ends":
+        # As far from either end as a zero point can be: differences reach 255.
+        zero_x = from_integers(np.array(formats[0].min), formats[0])
+        zero_w = from_integers(np.resize([formats[1].min, formats[1].max], layout.w[0]), formats[1])
+    elif kind != "no_zeros":
         point = formats[0].min if kind == "low_zeros" else formats[0].max - 2
         zero_x = from_integers(np.array(point), formats[0])
         count = () if kind == "scalar" else (layout.w[0],)
@@ -307,3 +319,10 @@ def _integer(
         )
 
     return shrinkable(make, (x, w, zero_x, zero_w), axes.convolution)
+
+
+def _ends(tensor: Tensor) -> Tensor:
+    """Returns a tensor of which every other first index is all lowest, the others all highest."""
+    fmt, shape = tensor.format, tensor.shape
+    ends = np.resize([fmt.max, fmt.min], shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    return from_integers(np.broadcast_to(ends, shape), fmt)

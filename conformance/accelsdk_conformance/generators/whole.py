@@ -243,14 +243,15 @@ def logic(case: Case, context: Context) -> Problem:
 
 
 def product(case: Case, context: Context) -> Problem:
-    """MatMul of 32- and 64-bit integers: sums of full-range products wrap."""
+    """MatMul of 32- and 64-bit integers: sums of full-range products wrap.
+
+    With ``bits``, magnitudes of so many bits: a unit may multiply small numbers another way, in
+    floats of 24 or 53 bits or in limbs of 16, and must know where that ends to be exact.
+    """
     fmt = data.format_of(case, 0)
     rng = data.rng(case, context)
     shapes: list[tuple[int, ...]] = [tuple(shape) for shape in case.parameters["shapes"]]
-    a, b = (
-        Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
-        for shape in shapes
-    )
+    a, b = (_factor(fmt, shape, case.parameters.get("bits"), rng) for shape in shapes)
 
     def make(a: Tensor, b: Tensor) -> Problem:
         left, right = a.codes.astype(np.uint64), b.codes.astype(np.uint64)
@@ -262,3 +263,12 @@ def product(case: Case, context: Context) -> Problem:
         )
 
     return shrinkable(make, (a, b), axes.product)
+
+
+def _factor(
+    fmt: Format, shape: tuple[int, ...], bits: int | None, rng: np.random.Generator
+) -> Tensor:
+    if bits is None:
+        return Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
+    values = rng.integers(1 << (bits - 1), 1 << bits, shape)
+    return from_integers(values * rng.choice([-1, 1], shape) if fmt.is_signed else values, fmt)
