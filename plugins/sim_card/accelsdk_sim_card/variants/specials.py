@@ -154,11 +154,6 @@ _FLUSHED: dict[str, FunctionSpec] = {
     **dict.fromkeys(("Gelu", "HardSwish"), _GENTLE),
     "HardSigmoid": FunctionSpec(ulp=2.0, floor=2.0, subnormals="flush"),
 }
-_FLUSHED_SUMS = (
-    *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "CumSum"),
-    *("Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "BatchNormalization"),
-    *("AveragePool", "MaxPool", "GlobalAveragePool", "Dequantize", "Requantize", "Quantize"),
-)
 
 
 def _flushes(*ops: str) -> Bind:
@@ -246,14 +241,6 @@ VARIANTS: tuple[Variant, ...] = (
         "declared subnormals = flush",
         ", ".join(_FLUSHED),
         bind=_flushes(*_FLUSHED),
-        declare=_declares_flush,
-    ),
-    Variant(
-        "vector_flush",
-        "no vector op knows subnormal numbers, in or out",
-        "declared subnormals = flush",
-        ", ".join((*_FLUSHED, *_FLUSHED_SUMS)),
-        bind=_flushes(*_FLUSHED, *_FLUSHED_SUMS),
         declare=_declares_flush,
     ),
 )
