@@ -229,6 +229,7 @@ def observed(lab: Lab) -> None:
 
 def close_drains(lab: Lab) -> None:
     """Closing a client waits for its work; afterwards everything of it refuses use."""
+    compiled = lab.compiled()
     with lab.another() as client:
         device = client.device(lab.device.id)
         stream, out = device.create_stream(), bytearray(50_000)
@@ -242,7 +243,7 @@ def close_drains(lab: Lab) -> None:
         for what, use in (
             ("allocate", lambda: device.empty("uint8", (1,))),
             ("read", lambda: buffer.copy_to_host(bytearray(1))),
-            ("load", lambda: client.load(lab.compiled(), device)),
+            ("load", lambda: client.load(compiled, device)),
             ("reset", device.reset),
         ):
             with raises(FailedPrecondition, f"{what} after close()"):
