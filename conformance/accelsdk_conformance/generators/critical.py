@@ -40,7 +40,9 @@ def _places(fmt: Format) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinte
     around = np.unique(np.concatenate([codes + step for step in range(-3, 4)]))
     top = int(encode(np.array(fmt.max), fmt).codes)
     positive = around[(around >= 0) & (around <= top)].astype(code_dtype(fmt))
-    return np.concatenate([positive, positive | positive.dtype.type(1 << (fmt.bits - 1))])
+    every = np.concatenate([positive, positive | positive.dtype.type(1 << (fmt.bits - 1))])
+    # Mixed, so that what a function leaves open lies beside what it does not.
+    return np.random.default_rng(5).permutation(every)
 
 
 def power(case: Case, context: Context) -> Problem:

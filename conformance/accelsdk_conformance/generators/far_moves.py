@@ -33,7 +33,7 @@ def _shaped() -> dict[str, _Move]:
         "Transpose/tiles": transpose((65, 67), 1, 0),
         "Transpose/batch_tiles": transpose((3, 33, 35), 0, 2, 1),
         "Transpose/long": transpose((2, 1030), 1, 0),
-        "Expand/tiles": _one((1, 67), {"shape": (33, 67)}, lambda x: np.broadcast_to(x, (33, 67))),
+        "Expand/tiles": _one((33, 1), {"shape": (33, 67)}, lambda x: np.broadcast_to(x, (33, 67))),
         "Tile/long": _one((5, 3), {"repeats": (70, 2)}, lambda x: np.tile(x, (70, 2))),
     }
 

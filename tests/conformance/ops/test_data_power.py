@@ -87,6 +87,7 @@ RIGHT_TOO = {
     ("echo", "product"): "over no axis, or one of extent 1",
     ("echo", "extreme_over"): "over no axis, or one of extent 1",
     ("echo", "reduce"): "over no axis, or one of extent 1",
+    ("echo", "reduction"): "over an axis of extent 1",
     ("*", "empty"): "a sum of nothing is zero everywhere",
     ("*", "tosa"): "TOSA's first data set multiplies by zeros on purpose",
     ("*", "nan_payloads"): "every result is a NaN",
@@ -117,7 +118,8 @@ def sampled():
     """Returns some cases of each op and generator, spread over their order."""
     groups = defaultdict(list)
     for case in cases():
-        if case.parameters.get("shape") != "alias":  # x - x is 0, and x == x everywhere
+        alias = case.parameters.get("shape") == "alias"  # x - x is 0, and x == x everywhere
+        if not alias and case.parameters.get("bags") != "all_empty":  # of which all are 0
             groups[case.op, case.generator].append(case)
     return {
         f"{op}-{name}": group[:: max(1, len(group) // _SAMPLED)]
