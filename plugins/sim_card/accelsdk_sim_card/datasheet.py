@@ -45,7 +45,7 @@ def _contractions(preset: Preset) -> dict[ContractionKey, AccumulatorSpec]:
     claims: dict[ContractionKey, AccumulatorSpec] = {
         ("ScaledMatMul", "*", "*", "*"): preset.narrow,
     }
-    for op in ("MatMul", "Conv", "ConvTranspose"):
+    for op in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
         claims |= {(op, name, name, name): BLAS for name in _FLOATS}
         claims[op, "float64", "float64", "float64"] = _DOUBLE
     if preset.fp4 is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from accelsdk.backend.datasheet import MxSpec
+from accelsdk.backend.datasheet import MxSpec, NumericsDatasheet
 from accelsdk.backend.info import DeviceInfo, Threading
 from accelsdk.formats import MX_ELEMENTS, Format
 from accelsdk.graph.graph import Node
@@ -83,6 +83,12 @@ def _tails(spec: MxSpec) -> Declare:
     return lambda sheet: replace(sheet, mx={**sheet.mx, **own})
 
 
+def _without_gemm(sheet: NumericsDatasheet) -> NumericsDatasheet:
+    """The SDK makes Gemm of MatMul and Add, which rounds twice."""
+    kept = {key: spec for key, spec in sheet.contractions.items() if key[0] != "Gemm"}
+    return replace(sheet, contractions=kept)
+
+
 def _threaded(kind: Threading) -> Callable[[DeviceInfo], DeviceInfo]:
     return lambda device: replace(device, threading=kind)
 
@@ -114,6 +120,7 @@ VARIANTS: tuple[Variant, ...] = (
         _LESS,
         _ALL,
         refuses=lambda node: node.op not in ("MatMul", "Add"),
+        declare=_without_gemm,
     ),
     Variant("only_nothing", "no op is claimed at all", _LESS, _ALL, refuses=lambda node: True),
     Variant("rank_4", "tensors have four axes at most", _LESS, _ALL, refuses=_above_rank(4)),
