@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "rank6": ((2, 1, 3, 2, 5, 2), (-1, 2, 0)),
     "vector": ((77,), (0,)),
     "rank0": ((), ()),
+    "lanes": ((4, 48, 11), (0, 2)),
+    "tall": ((1030, 5), (1,)),
+    "wide": ((9, 1030), (1,)),
     **{f"k{k}": ((5, k), (1,)) for k in (2, 3, 7, 8, 9, 31, 33, 63, 65, 255, 4096)},
 }
 
@@ -228,12 +232,40 @@ def _wholes(case: Case, fmt: Format, lanes: int, rng: np.random.Generator) -> Te
 
 
 def extreme_over(case: Case, context: Context) -> Problem:
-    """ReduceMax and ReduceMin over other axes, kept and not."""
+    """ReduceMax and ReduceMin over other axes, kept and not; NaN in some rows, or in all lanes."""
     fmt = data.format_of(case, 0)
     shape, axes = SHAPES[str(case.parameters["shape"])]
+    keep = int(case.parameters["keepdims"])
     values = data.rng(case, context).integers(-99, 100, shape)
-    x = represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
-    return _extreme(case, x, axes, keep=int(case.parameters["keepdims"]))
+    if not fmt.is_float:
+        return _extreme(case, from_integers(values, fmt), axes, keep=keep)
+    spec = context.datasheet.reduction(case.op, fmt.name)
+    x = represent(_with_nan(values.astype(np.float64), axes, alone=bool(keep)), fmt)
+    ignore = spec is not None and spec.nan == "ignore"
+    claim = f"reductions[{case.op}, {fmt}]" if spec else ""
+    return _extreme(case, x, axes, keep=keep, ignore=ignore, claim=claim)
+
+
+def _with_nan(x: F64, axes: tuple[int, ...], *, alone: bool) -> F64:
+    """Puts a NaN into a lane of each of the first rows, or where rows are few, of every second.
+
+    Args:
+        x: Changed in place.
+        axes: That are reduced.
+        alone: Whether a row that has no other gets one, too.
+    """
+    axes = tuple(axis % x.ndim for axis in axes)
+    kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    moved = x.transpose(*kept, *axes)
+    shape, inner = moved.shape[: len(kept)], moved.shape[len(kept) :]
+    rows, lanes = math.prod(shape), math.prod(inner)
+    if rows > lanes:
+        chosen = {row: row for row in range(lanes)}
+    else:
+        chosen = {row: (lanes - 1 - 3 * row) % lanes for row in range(int(not alone), rows, 2)}
+    for row, lane in chosen.items():
+        moved[(*np.unravel_index(row, shape), *np.unravel_index(lane, inner))] = np.nan
+    return x
 
 
 def _extreme(
@@ -321,19 +353,29 @@ def arg_extreme(case: Case, context: Context) -> Problem:
 
 
 def running(case: Case, context: Context) -> Problem:
-    """CumSum on whole numbers, in both directions, with and without the own element."""
+    """CumSum on whole numbers, in both directions, with and without the own element.
+
+    Of floats some lanes hold NaN, or infinities of one sign or of both: from there on they stay,
+    and nothing before sees them.
+    """
     fmt = data.format_of(case, 0)
     axis = int(case.parameters["axis"])
     exclusive, reverse = int(case.parameters["exclusive"]), int(case.parameters["reverse"])
     top = 90 if fmt.precision >= 24 or not fmt.is_float else 3
     values = data.rng(case, context).integers(-top, top, (4, 33, 3)).astype(np.float64)
+    if fmt.is_float:
+        places = ([0, 1, 2, 3, 3], [7, 20, 5, 10, 25], [0, 1, 2, 0, 0])
+        values[places] = [np.nan, np.inf, -np.inf, np.inf, -np.inf]
     attributes: dict[str, Any] = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
 
     def make(x: Tensor) -> Problem:
-        given = x.values if fmt.is_float else x.integers
-        flipped = np.flip(given, axis) if reverse else given
-        found = flipped.cumsum(axis) - (flipped if exclusive else 0)
-        found = np.flip(found, axis) if reverse else found
+        given = np.moveaxis(x.values if fmt.is_float else x.integers, axis, -1)
+        turned = np.flip(given, -1) if reverse else given
+        if exclusive:
+            turned = np.concatenate([np.zeros_like(turned[..., :1]), turned[..., :-1]], axis=-1)
+        with np.errstate(invalid="ignore"):  # Inf - Inf
+            found = turned.cumsum(-1)
+        found = np.moveaxis(np.flip(found, -1) if reverse else found, -1, axis)
         out = represent(found, fmt) if fmt.is_float else from_integers(found, fmt)
         expected = expect_exact(out, signed_zero=False)
         return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=always(expected))
