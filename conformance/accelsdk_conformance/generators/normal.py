@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkab
 
 
 def rows(case: Case, context: Context) -> Problem:
-    """Layer and RMS normalisation: rows of mean 0, far means, zeros, NaN; over several axes."""
+    """Layer and RMS normalisation: rows of mean 0, far means, zeros, NaN; over several axes.
+
+    With ``lead``, these axes come before: as many of the rows as fit, none of NaN if it is one.
+    """
     fmt = data.format_of(case, 0)
     given = case.parameters
     n, epsilon = int(given["n"]), float(np.float32(given.get("epsilon", 1e-5)))
     rng = data.rng(case, context)
-    x = encode(_rows(n, rng), fmt)
+    drawn = _rows(n, rng)
     inner: tuple[int, ...] = tuple(given.get("inner", (n,)))
+    lead: tuple[int, ...] = tuple(given.get("lead", (len(drawn),)))
+    x = encode(drawn[_FIRST : _FIRST + math.prod(lead)] if "lead" in given else drawn, fmt)
     scale = encode(rng.normal(size=inner), fmt)
     bias = encode(rng.normal(size=inner), fmt) if given.get("bias", 1) else None
     attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
@@ -33,7 +39,8 @@ def rows(case: Case, context: Context) -> Problem:
     claim = f"reductions[{case.op}, {fmt}]" if declared else ""
 
     def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
-        flat = x.values.reshape(x.shape[0], -1)
+        kept = x.shape[: len(lead)]
+        flat = x.values.reshape(math.prod(kept), -1)
         nan = np.asarray(np.isnan(flat).any(axis=1))
         plain = np.where(nan[:, None], 0.0, flat)
         found, extras = _normalised(case.op, plain, epsilon, fmt, one_pass)
@@ -43,7 +50,7 @@ def rows(case: Case, context: Context) -> Problem:
         shown = [Carried(result.value.reshape(x.shape), result.error.reshape(x.shape), fmt)]
         masks = [np.broadcast_to(nan[:, None], flat.shape).reshape(x.shape)]
         for extra in extras[: count - 1]:
-            row = (len(nan), *(1,) * len(scale.shape))
+            row = (*kept, *(1,) * len(scale.shape))
             shown.append(Carried(extra.value.reshape(row), extra.error.reshape(row), extra.fmt))
             masks.append(nan.reshape(row))
         operands = (x, scale) if case.op == "RMSNormalization" else (x, scale, bias)
@@ -52,12 +59,12 @@ def rows(case: Case, context: Context) -> Problem:
     def axes(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> list[Axis]:
         own = () if bias is None else (2,)
         inner = [
-            (Along(0, 1 + i), Along(1, i), *(Along(j, i) for j in own))
+            (Along(0, len(lead) + i), Along(1, i), *(Along(j, i) for j in own))
             for i in range(len(scale.shape))
         ]
-        return [(Along(0, 0),), *inner]
+        return [*((Along(0, i),) for i in range(len(lead))), *inner]
 
-    operands = (_shaped(x, inner), scale)
+    operands = (Tensor(fmt, x.codes.reshape(*lead, *inner)), scale)
     return shrinkable(make, operands if case.op == "RMSNormalization" else (*operands, bias), axes)
 
 
@@ -94,20 +101,19 @@ def _normalised(
     return Carried(unit.value, unit.error, fmt).rounded(0.5), extras
 
 
+_FIRST = 4  # the first row of ordinary numbers
+
+
 def _rows(n: int, rng: np.random.Generator) -> F64:
     # Rows of +-s have mean 0 exactly, so that the variance is not a difference of large numbers.
     signs = np.where(np.arange(n - n % 2) % 2 == 0, 1.0, -1.0)
     signs = np.concatenate([signs, np.zeros(n % 2)])
-    made = [signs * s for s in (2.0**-9, 1.0, 100.0)]
+    made = [signs * s for s in (2.0**-9, 1.0, 100.0, 900.0)]  # 900: its square is no float16
     made += [rng.normal(size=n) for _ in range(4)]
     made += [100 + rng.normal(size=n), np.zeros(n), np.full(n, 0.5)]
     for lane in sorted({0, n // 2, n - 1}):
         made.append(np.where(np.arange(n) == lane, np.nan, signs))
     return np.array(made)
-
-
-def _shaped(x: Tensor, inner: tuple[int, ...]) -> Tensor:
-    return Tensor(x.format, x.codes.reshape(len(x.codes), *inner))
 
 
 def inverse(variance: Carried, epsilon: float, fmt: Format) -> Carried:
@@ -122,24 +128,37 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     "line": (3, 6, 17),
     "volume": (1, 6, 2, 3, 4),
     "point": (4, 6, 1),
+    "many": (2, 18, 5),
+    "more": (2, 66, 3),
+    "beyond": (3, 66),
 }
 
 
 def channels(case: Case, context: Context) -> Problem:
-    """Batch, instance and group normalisation."""
+    """Batch, instance and group normalisation.
+
+    The first channels of an item are one number, those of its last have hardly a variance, so
+    that epsilon decides; those of the last item are large, and their squares are no float16.
+    """
     fmt = data.format_of(case, 0)
     given = case.parameters
     rng = data.rng(case, context)
     op, epsilon = case.op, float(np.float32(given.get("epsilon", 1e-5)))
     shape = _SHAPES[str(given.get("shape", "cube"))]
-    x = encode(rng.normal(size=shape), fmt)
-    scale, bias = (encode(rng.normal(size=6), fmt) for _ in range(2))
+    count = shape[1]
+    each = count // int(given.get("groups", 3)) if op == "GroupNormalization" else 1
+    drawn = rng.normal(size=shape)
+    if op != "BatchNormalization" and "groups" not in given:
+        drawn[0, :each] = 0.5
+        drawn[0, -each:] *= 2.0**-9
+        drawn[-1, :each] *= 900.0
+    x = encode(drawn, fmt)
+    scale, bias = (encode(rng.normal(size=count), fmt) for _ in range(2))
     operands: tuple[Tensor, ...] = (x, scale, bias)
     if op == "BatchNormalization":
-        centre = encode(rng.normal(size=6) * 0.2, fmt)
-        variance = encode(rng.uniform(0.5, 2.0, 6), fmt)
+        centre = encode(rng.normal(size=count) * 0.2, fmt)
+        variance = encode(rng.uniform(0.5, 2.0, count), fmt)
         operands = (*operands, centre, variance)
-    each = 6 // int(given.get("groups", 3)) if op == "GroupNormalization" else 1
     one_pass = _one_pass(case, context, fmt)
 
     def make(x: Tensor, *per: Tensor) -> Problem:
