@@ -198,6 +198,14 @@ def _special_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
     return oracle.float32(np.array([*rows, both, rng.normal(size=32)])), -1
 
 
+def _special_tail_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
+    """NaN and infinities in every lane of a short last block, behind a whole one without."""
+    rows = rng.normal(size=(17, 37))
+    rows[np.arange(15), 32 + np.arange(15) // 3] = np.tile([np.nan, np.inf, -np.inf], 5)
+    rows[15, 33], rows[15, 36] = np.inf, np.nan
+    return oracle.float32(rows), -1
+
+
 def _tie_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
     """Element midpoints and their neighbours under a known scale, at several exponents."""
     if element.is_float:
@@ -251,6 +259,7 @@ _BLOCK_SETS: dict[str, BlockSet] = {
     "amax": _amax_set,
     "edges": _edge_set,
     "specials": _special_set,
+    "special_tails": _special_tail_set,
     "ties": _tie_set,
     "noise": _noise_set,
     "stale": _stale_set,
@@ -279,13 +288,16 @@ def dequantize_block(case: Case, context: Context) -> Problem:
         scales = np.arange(256)
         codes = codes[:: max(1, len(codes) // 5)]
     width = -(-len(codes) // size) * size
-    grid = np.resize(codes, (len(scales), width - 5 if case.parameters.get("tail") else width))
+    extent = {"0": width, "1": width - 5, "one": width + 1}[str(case.parameters.get("tail", 0))]
+    grid = np.resize(codes, (len(scales), extent))
     blocks = -(-grid.shape[1] // size)
     order = np.arange(len(scales))[:, None] + 4 * np.arange(blocks)
     scale_grid = scales[order % len(scales)]
     elements, scale = grid.astype(np.uint8), scale_grid.astype(np.uint8)
     if axis == 0:
         elements, scale = elements.T, scale.T
+    if axis == 1:  # in the middle
+        elements, scale = (np.stack([part, part[::-1]], axis=-1) for part in (elements, scale))
 
     def make(elements: Tensor, scale: Tensor) -> Problem:
         if scale.shape[axis] != -(-elements.shape[axis] // size):
