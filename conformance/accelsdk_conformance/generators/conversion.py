@@ -139,7 +139,7 @@ def _whole_ties(source: Format, target: Format) -> Codes:
     found = [
         ((1 << p) + step << shift) + near
         for step in (1, 3, (1 << p) - 1)
-        for shift in range(top - p - 1)
+        for shift in range(top - p)  # the largest have the top bit set
         for near in (-1, 0, 1)
     ]
     signed = [*found, *(-value for value in found)] if source.is_signed else found
@@ -241,6 +241,8 @@ def _scales(case: Case, layout: Layout, rng: np.random.Generator) -> tuple[Tenso
     values = np.exp2(rng.uniform(-6, 3, extents))
     if not extents:
         values = np.array(0.25 if mode == "power2" else float(np.float32(0.0764)))
+    if case.op == "Quantize" and fmt == FLOAT32 and len(case.formats) == 1 and values.size > 4:
+        values.flat[3:5] *= np.ldexp(1.0, [-100, 90])  # no least scale stands in for small ones
     if fmt == E8M0:
         values = np.exp2(np.rint(np.log2(values)))
     scale = encode(values, fmt) if fmt.is_float else _as_scales(values)
@@ -269,7 +271,11 @@ def _zero_points(target: Format, shape: tuple[int, ...], rng: np.random.Generato
         return from_integers(np.zeros(shape), target)
     low = -(1 << (target.bits - 1)) if target.is_signed else 0
     odd = rng.integers(low // 2, (low + (1 << target.bits)) // 2, shape) * 2 + 1
-    return from_integers(odd.clip(low, low + (1 << target.bits) - 1), target)
+    high = low + (1 << target.bits) - 1
+    points = odd.clip(low, high)
+    if points.size > 2:  # the ends, of which negation and sums need a bit more
+        points.flat[1], points.flat[2] = low, high
+    return from_integers(points, target)
 
 
 def _quantize_data(
