@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import BOOL, INT32, INT64, Format
+from accelsdk.formats import BOOL, E8M0, FLOAT32, INT32, INT64, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import axes, contraction, data, integers
+from accelsdk_conformance.generators import axes, contraction, data, integers, products
 from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
+    Along,
+    Axis,
     Context,
     Problem,
     always,
@@ -37,6 +39,53 @@ def product(case: Case, context: Context) -> Problem:
     if case.op == "MatMulInteger":
         return integers.grid(replace(case, parameters={**rest, "m": m, "k": k, "n": n}), context)
     return contraction.exact_grid(replace(case, parameters={**rest, "k": k, "mn": (m, n)}), context)
+
+
+def scaled_batches(case: Case, context: Context) -> Problem:
+    """Batched products of codes: each matrix has scales of its own, 1 or 2, and sums are exact."""
+    formats = data.format_of(case, 0), data.format_of(case, 1)
+    shapes = [tuple(int(n) for n in shape) for shape in case.parameters["shapes"]]
+    block = int(case.parameters.get("block_size", 0))
+    products.specification(case, context, *formats)
+    rng, inner = data.rng(case, context), shapes[0][-1]
+    count = -(-inner // block) if block else 1
+    operands = [
+        *(represent(rng.integers(-1, 2, s), f) for s, f in zip(shapes, formats, strict=True)),
+        _one_or_two(rng, (*shapes[0][:-1], count), E8M0 if block else FLOAT32),
+        _one_or_two(rng, (*shapes[1][:-2], count, shapes[1][-1]), E8M0 if block else FLOAT32),
+    ]
+
+    def make(a: Tensor, b: Tensor, *scales: Tensor) -> Problem:
+        depth, each = a.shape[-1], block or a.shape[-1]
+        left, right = scales[0].values, scales[1].values
+        left = a.values * left.repeat(each, axis=-1)[..., :depth]
+        right = b.values * right.repeat(each, axis=-2)[..., :depth, :]
+        expected = expect_exact(represent(np.matmul(left, right), FLOAT32), signed_zero=False)
+        return Problem(
+            op=case.op,
+            operands=(a, b, *scales),
+            attributes={"block_size": block, "to": "float32"},
+            oracle=always(expected),
+        )
+
+    def parts(a: Tensor, b: Tensor, *scales: Tensor) -> list[Axis]:
+        found = [
+            tuple(Along(i + 2 * j, axis) for i, axis, *_ in part for j in (0, 1))
+            for part in list(axes.product(a, b))[1:]
+        ]
+        rank = len(a.shape), len(b.shape)
+        whole = (Along(0, rank[0] - 1, block or 1), Along(1, rank[1] - 2, block or 1))
+        own = (Along(2, rank[0] - 1), Along(3, rank[1] - 2)) if block else ()
+        return [(*whole, *own), *found]
+
+    return shrinkable(make, operands, parts)
+
+
+def _one_or_two(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format) -> Tensor:
+    powers = rng.integers(0, 2, shape)
+    if fmt == E8M0:
+        return Tensor(fmt, (powers + 127).astype(np.uint8))
+    return represent(1 + powers, fmt)
 
 
 def batches(case: Case, context: Context) -> Problem:

@@ -106,6 +106,7 @@ def _cut() -> dict[str, Move]:
         "Concat/one": concat(0, (5, 3)),
         "Concat/empty": concat(1, (3, 2), (3, 0), (3, 3)),
         "Concat/vector": concat(0, (3,), (1,), (5,)),
+        "Concat/twice": concat(1, (3, 4), (3, 2), (3, 4)),
         "Split/uneven": split((4, 9), 1, 2, 3, 4),
         "Split/first": split((5, 3), 0, 1, 4),
         "Split/empty": split((3, 5), -1, 0, 3, 0, 2),
@@ -271,6 +272,8 @@ def move(case: Case, context: Context) -> Problem:
     run = data.ramp(fmt, (sum(sizes),)).codes
     parts = np.split(run, np.cumsum(sizes)[:-1])
     tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, variant[0], strict=True)]
+    if case.parameters["variant"] == "twice":  # one value, and one buffer, in two places
+        tensors[-1] = tensors[0]
     return moved(case.op, variant, tensors, INT32 if case.parameters.get("index") else INT64)
 
 
