@@ -221,6 +221,9 @@ def _power_of(x: Tensor, y: Tensor) -> Problem:
 
 
 def _power(x: int, y: int) -> int:
+    """Returns x**y, or beyond 2**64 what is equal to it modulo 2**64 and is as far beyond."""
+    if y > 64 and abs(x) > 1:
+        return (1 << 64) + pow(x, y, 1 << 64)
     if y >= 0:
         return int(x**y)
     return {1: 1, -1: -1 if y % 2 else 1}.get(x, 0)
