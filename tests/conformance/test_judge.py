@@ -15,7 +15,12 @@ from accelsdk_conformance.oracles.tensor import Tensor, encode
 from accelsdk_conformance.problem import Exact, Expected, Tier, Within, expect_exact
 from accelsdk_conformance.result import Status
 
-SAMPLE = [case for case in bundled() if case.profile is not Profile.DEVICE][::29]
+#: Cases for stand-ins that claim nothing; repetition is asked of a claim alone.
+SAMPLE = [
+    case
+    for case in bundled()
+    if case.profile is not Profile.DEVICE and case.generator != "contraction.repeated"
+][::29]
 
 
 def within(value, bound, **more):

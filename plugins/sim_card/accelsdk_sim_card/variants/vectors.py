@@ -122,7 +122,7 @@ def _one_pass(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """The variance is the mean of squares less the square of the mean, in float64."""
     if not is_op(node, "LayerNormalization") or node.result.format is not FLOAT32:
         return None
-    if axis_of(node) != len(node.result.shape) - 1:
+    if axis_of(node) != len(node.result.shape) - 1 or len(node.outputs) > 1:
         return None
     epsilon = real(node, "epsilon")
 
