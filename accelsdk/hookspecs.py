@@ -34,6 +34,9 @@ ENTRY_POINTS = "accelsdk.plugins.v1"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
+# pluggy reads the specifications below for names and arguments, and never calls them: each raises,
+# so that whoever calls one by hand, instead of the hook, is told at once.
+
 
 @hookspec
 def accelsdk_backends() -> Sequence[Backend]:

@@ -225,8 +225,8 @@ class Verdict:
         for name in sorted(_BY_BOUND, reverse=not fast):
             if exact_domain(self.sums, spec).all():
                 break
-            for value in _BY_BOUND[name]:
-                other = replace(spec, **{name: value})  # type: ignore[arg-type] # by name
+            for value in _BY_BOUND[name]:  # each of the type of the field of that name
+                other = replace(spec, **{name: value})  # type: ignore[arg-type] # see _BY_BOUND
                 if getattr(spec, name) != value and self.holds(actual, other):
                     was = getattr(spec, name)
                     reason = f"claim {name}={was} may be false: {value} bounds the errors"
