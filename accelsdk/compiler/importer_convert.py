@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import defs, helper, inliner, numpy_helper, version_converter
 
-from accelsdk.compiler.importer_scan8 import hide, show
+from accelsdk.compiler import importer_rows, importer_scan8
 from accelsdk.errors import ModelError, UnsupportedGraph
 from accelsdk.graph.graph import ONNX, Constant
 from accelsdk.graph.types import Value
@@ -56,11 +56,9 @@ def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> on
     try:
         if bare.functions:
             bare = inliner.inline_local_functions(bare, convert_version=True)
-        if version < _SCAN_9:
-            hide(bare.graph)
+        _hide(bare.graph, version)
         made = version_converter.convert_version(bare, PINNED_OPSET)
-        if version < _SCAN_9:
-            show(made.graph)
+        _show(made.graph, version)
         return made
     except Exception as error:
         what = f"the model cannot be converted from opset {version} to {PINNED_OPSET}"
@@ -77,6 +75,21 @@ def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> on
         if not foreign and not _has_sparse(untouched.graph):
             raise ModelError(f"{what}: {first_line(error)}", remedy=remedy) from error
         return untouched
+
+
+def _hide(graph: onnx.GraphProto, version: int) -> None:
+    """Hides what onnx's converter would change the meaning of."""
+    if version < importer_rows.ROWS_13:
+        importer_rows.hide(graph)
+    if version < _SCAN_9:
+        importer_scan8.hide(graph)
+
+
+def _show(graph: onnx.GraphProto, version: int) -> None:
+    if version < importer_rows.ROWS_13:
+        importer_rows.show(graph)
+    if version < _SCAN_9:
+        importer_scan8.show(graph)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -201,6 +214,8 @@ def upgraded(
             given.append(helper.make_tensor_value_info(f"i{at}", kind, value.shape))
     results = [onnx.ValueInfoProto(name=item) for item in alone.output if item]
     graph = helper.make_graph([alone], "node", given, results, held)
+    if version < importer_rows.ROWS_13:
+        importer_rows.hide(graph)
     opset = helper.make_opsetid("", version)
     # 10 is the last IR version before formats that older opsets do not have.
     model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
@@ -221,6 +236,7 @@ def upgraded(
 @lru_cache(maxsize=256)  # the converter takes 10 ms a call, and models repeat their layers
 def _upgraded_alone(data: bytes) -> tuple[onnx.NodeProto, ...]:
     model = version_converter.convert_version(onnx.load_from_string(data), PINNED_OPSET)
+    importer_rows.show(model.graph)
     constants = [
         helper.make_node("Constant", [], [tensor.name], value=tensor)
         for tensor in model.graph.initializer

@@ -63,8 +63,20 @@ def test_results_keep_their_names():
     graph = importer.read(_model([relu, skipped, softmax], 11, [one]))
     assert [value.name for value in graph.outputs] == ["y"]
     assert [node.op for node in graph.nodes] == [
-        *("Relu", "SimplifiedLayerNormalization", "Flatten", "Softmax", "Reshape"),
+        *("Relu", "SimplifiedLayerNormalization", "Softmax"),
     ]
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (0, 3, 4), (0, 0, 2), (2, 3, 0)])
+def test_rows_of_old_opsets_are_all_later_axes(op, shape):
+    model = _model([helper.make_node(op, ["x"], ["y"])], 11, (), shape)
+    x = _floats(*shape)
+    found = evaluate(pipeline.to_core(model), {"x": x})["y"]
+    rows = x.reshape(shape[0], shape[1] * shape[2])
+    newer = _model([helper.make_node(op, ["x"], ["y"], axis=-1)], 23, (), rows.shape)
+    expected = evaluate(pipeline.to_core(newer), {"x": rows})["y"]
+    np.testing.assert_array_equal(found, expected.reshape(shape))
 
 
 def test_own_functions_of_an_older_opset_are_upgraded():

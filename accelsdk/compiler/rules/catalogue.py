@@ -42,6 +42,7 @@ from accelsdk.compiler.rules import (
     reshape,
     resize,
     roi_align,
+    rows,
     search,
     select,
     sequence_axis,
@@ -59,7 +60,7 @@ _MODULES = (
     *(normalization, pad, pool, qlinear, quantize, recurrent, reduce, reshape, resize, search),
     *(bits, bounded, cumulative, deform_conv, grid_sample, roi_align, sequence_axis, unpool),
     *(audio, determinant, dft),
-    *(select, shape_of, slice, space_depth, transpose, variadic),
+    *(rows, select, shape_of, slice, space_depth, transpose, variadic),
     *(
         microsoft_blocked,
         microsoft_elementwise,

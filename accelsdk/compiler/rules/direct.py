@@ -34,8 +34,6 @@ _WITH_ATTRIBUTES: Mapping[str, str] = {
 
 #: Ops that also have an axis, made non-negative here: its default.
 _WITH_AXIS: Mapping[str, tuple[int, str]] = {
-    "Softmax": (-1, ""),
-    "LogSoftmax": (-1, ""),
     "Gather": (0, ""),
     "GatherElements": (0, ""),
     "ScatterElements": (0, "reduction"),

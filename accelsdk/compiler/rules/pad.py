@@ -17,7 +17,9 @@ def _pad(b: Builder, node: Node) -> Sequence[Value | None]:
     given = integers(b, node, 1, "pads")
     if given is None:
         refuse(node, "it has no pads")
-    axes = integers(b, node, 3, "axes") or tuple(range(x.type.rank))
+    axes = integers(b, node, 3, "axes")
+    if axes is None:
+        axes = tuple(range(x.type.rank))
     if len(given) != 2 * len(axes):
         refuse(node, f"{len(given)} pads for {len(axes)} axes")
     pads = [0] * (2 * x.type.rank)

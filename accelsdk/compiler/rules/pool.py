@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 
-from accelsdk.compiler.rules.common import Rewrite, integer, ops, refuse, required, rule
-from accelsdk.compiler.rules.windows import NAMES, Window, window
+from accelsdk.compiler.rules.common import Rewrite, integer, ops, refuse, required, rule, text
+from accelsdk.compiler.rules.windows import AUTO_PAD, NAMES, Window, window
 from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
@@ -22,8 +22,33 @@ def _window(node: Node) -> tuple[Value, Window]:
     return x, window(node, x.shape, tuple(int(k) for k in kernel))
 
 
+def _ceil_mode(node: Node) -> int:
+    """With auto_pad, ONNX's counts of windows are the same whatever ceil_mode says."""
+    given = text(node, "auto_pad", "NOTSET", AUTO_PAD) == "NOTSET"
+    return integer(node, "ceil_mode", 0) if given else 0
+
+
+def _fitting(node: Node, window: Window, extents: Sequence[int]) -> Window:
+    """The window, where ceil_mode lets one reach past an axis that it is wider than.
+
+    Such an axis has that one window. It is narrowed to its taps within the padded axis, and the
+    stride is such that the next window would start behind the operand.
+    """
+    if not _ceil_mode(node):
+        return window
+    kernel, strides, count = list(window.kernel), list(window.strides), len(extents)
+    for i, extent in enumerate(extents):
+        padded = extent + window.pads[i] + window.pads[i + count]
+        excess = (kernel[i] - 1) * window.dilations[i] + 1 - padded
+        if 0 < excess < strides[i] and extent + window.pads[i] > 0:
+            kernel[i] = (padded - 1) // window.dilations[i] + 1
+            strides[i] = padded
+    return replace(window, kernel=tuple(kernel), strides=tuple(strides))
+
+
 def _max_pool(b: Builder, node: Node) -> Sequence[Value | None]:
     x, shape = _window(node)
+    shape = _fitting(node, shape, x.shape[2:])
     wants_indices = len(node.outputs) > 1 and node.outputs[1] is not None
     return ops(
         b,
@@ -34,13 +59,14 @@ def _max_pool(b: Builder, node: Node) -> Sequence[Value | None]:
         strides=shape.strides,
         pads=shape.pads,
         dilations=shape.dilations,
-        ceil_mode=integer(node, "ceil_mode", 0),
+        ceil_mode=_ceil_mode(node),
         storage_order=integer(node, "storage_order", 0),
     )
 
 
 def _average_pool(b: Builder, node: Node) -> Sequence[Value | None]:
     x, shape = _window(node)
+    shape = _fitting(node, shape, x.shape[2:])
     return ops(
         b,
         "AveragePool",
@@ -50,7 +76,7 @@ def _average_pool(b: Builder, node: Node) -> Sequence[Value | None]:
         strides=shape.strides,
         pads=shape.pads,
         dilations=shape.dilations,
-        ceil_mode=integer(node, "ceil_mode", 0),
+        ceil_mode=_ceil_mode(node),
         count_include_pad=integer(node, "count_include_pad", 0),
     )
 
@@ -62,7 +88,7 @@ def _lp_pool(b: Builder, node: Node) -> Sequence[Value | None]:
     window has the same size.
     """
     x, shape = _window(node)
-    if integer(node, "ceil_mode", 0):
+    if _ceil_mode(node):
         shape = _reaching(shape, x.shape[2:])
     count = prod(shape.kernel)
 

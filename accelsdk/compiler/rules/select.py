@@ -1,4 +1,4 @@
-"""Trilu, OneHot and Hardmax: Where or Equal against constant indices."""
+"""Trilu and OneHot: Where against constant indices."""
 
 from __future__ import annotations
 
@@ -67,18 +67,6 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     return [b.op("Where", hit, on, off)]
 
 
-def _hardmax(b: Builder, node: Node) -> Sequence[Value | None]:
-    x = required(node, 0)
-    axis = axis_of(node, integer(node, "axis", -1), x.type.rank)
-    if not x.shape:
-        refuse(node, "its operand is a scalar")
-    if x.type.count == 0:
-        return [x]  # where ArgMax has nothing to choose from
-    best = b.op("ArgMax", x, axis=axis, keepdims=1)
-    hit = b.op("Equal", best, _steps(b, node, x.shape[axis], axis, x.type.rank))
-    return [b.op("Cast", hit, to=x.format.name)]
-
-
 def _steps(b: Builder, node: Node, count: int, axis: int, rank: int) -> Value:
     """0, 1, 2, ... along one axis, broadcastable to ``rank``."""
     affordable(node, count)
@@ -90,5 +78,4 @@ def _steps(b: Builder, node: Node, count: int, axis: int, rank: int) -> Value:
 RULES: tuple[LoweringRule, ...] = (
     rule("Trilu", _trilu, "upper"),
     rule("OneHot", _one_hot, "axis"),
-    rule("Hardmax", _hardmax, "axis"),
 )

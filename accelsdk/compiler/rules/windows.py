@@ -11,6 +11,9 @@ from accelsdk.graph.types import Shape
 #: Attributes that `window` heeds.
 NAMES = "auto_pad pads strides dilations kernel_shape"
 
+#: What auto_pad may be.
+AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -40,7 +43,7 @@ def window(node: Node, shape: Shape, kernel: tuple[int, ...]) -> Window:
     strides, dilations = spatial(node, "strides", count, 1), spatial(node, "dilations", count, 1)
     if min(*strides, *dilations, *kernel) < 1:
         refuse(node, f"strides {strides}, dilations {dilations} and {kernel} must be positive")
-    mode = text(node, "auto_pad", "NOTSET", ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"))
+    mode = text(node, "auto_pad", "NOTSET", AUTO_PAD)
     if mode == "NOTSET":
         pads = spatial(node, "pads", 2 * count, 0)
     elif mode == "VALID":

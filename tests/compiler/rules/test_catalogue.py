@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from onnx import defs
 
+from accelsdk.compiler.importer_rows import FIRST_AXIS
 from accelsdk.compiler.rules.catalogue import RULES
 from accelsdk.graph.graph import ONNX
 from tests.compiler.rules import (
@@ -35,6 +36,10 @@ _UNDRAWN = {
     ("Range", "stash_type"): "opset 27; it says nothing of the result's values",
     ("ConstantOfShape", "value_format"): "made by the importer, beside `value`",
     ("Reshape", "shape"): "opset 1 to 4, before it became an operand",
+    **{
+        (op, FIRST_AXIS): "made by the importer, of an older opset's axis"
+        for op in ("Softmax", "LogSoftmax", "Hardmax")
+    },
 }
 
 

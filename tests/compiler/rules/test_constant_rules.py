@@ -68,9 +68,8 @@ def _range(d: Draw) -> Case:
     else:
         # ONNX: start + i * delta; it does not say whether the product is rounded first.
         y = exact(wide_y, wide(fmt_of(start))).rounded(4.0)
-        if kind.itemsize == 2:
-            unit = 2.0 ** -fmt_of(start).precision
-            y = type(y)(y.value, y.error + unit * np.abs(wide_y - a), y.unit)
+        unit = 2.0 ** -fmt_of(start).precision
+        y = type(y)(y.value, y.error + unit * np.abs(wide_y - a), y.unit)
     return Case([start, limit, delta], [y], constant=(0, 1, 2), opset=opset)
 
 
@@ -113,9 +112,10 @@ def _one_hot(d: Draw) -> Case:
 @RECIPES("Hardmax", "axis")
 def _hardmax(d: Draw) -> Case:
     opset = d.opset(9, 11, 13, 23)
-    x = d.array(d.format(FLOATS, opset), d.shape(1, 4), special=False)
+    # The default, axis 1, needs two axes.
+    x = d.array(d.format(FLOATS, opset), d.shape(2 if opset < 13 else 1, 4), special=False)
     axis = d.attr("axis", 1 if opset < 13 else -1, range(0 if opset < 11 else -x.ndim, x.ndim))
-    axis = min(axis, x.ndim - 1) if axis >= 0 else axis + x.ndim
+    axis %= x.ndim
     # Before opset 13 the axis parts the operand into rows of all later axes.
     shape = x.shape
     flat = x.reshape(int(np.prod(shape[:axis])), 1, -1) if opset < 13 and x.size else None

@@ -181,13 +181,11 @@ def _topk(d: Draw) -> Case:
 @RECIPES("Softmax LogSoftmax", "axis", examples=40)
 def _softmax(d: Draw) -> Case:
     opset = d.opset()
-    x = d.array(d.format(FLOATS, opset), d.shape(1, 4), -8, 8)
+    # Before opset 13 the default, axis 1, needs two axes.
+    x = d.array(d.format(FLOATS, opset), d.shape(2 if opset < 13 else 1, 4), -8, 8)
     axis = d.attr("axis", 1 if opset < 13 else -1, range(0 if opset < 11 else -x.ndim, x.ndim))
-    if opset < 13:
-        axis = min(axis, x.ndim - 1) % x.ndim
-        axes = tuple(range(axis, x.ndim))  # the operand is flattened to rows of these
-    else:
-        axes = (axis % x.ndim,)
+    # Before opset 13 the operand is flattened to rows of all later axes.
+    axes = tuple(range(axis % x.ndim, x.ndim if opset < 13 else axis % x.ndim + 1))
     v = operand(x)
     if x.size == 0:
         return Case([x], [v], opset=opset)
