@@ -142,6 +142,8 @@ class ReduceSpec:
         nan: Whether a NaN among the operands of Max and Min is the result, in every lane.
         empty: Result of an empty reduction: the identity that ONNX names (0, 1, -Inf, +Inf), zero
             for every op, or anything.
+        subnormals: Whether subnormal operands and results are kept; said of Softmax,
+            normalisations, running sums and pools, too.
     """
 
     significand_bits: int = 24
@@ -149,6 +151,7 @@ class ReduceSpec:
     variance: Literal["two_pass", "one_pass", "welford"] = "two_pass"
     nan: Literal["propagate", "ignore"] = "propagate"
     empty: Literal["identity", "zero", "undefined"] = "identity"
+    subnormals: Literal["keep", "flush"] = "keep"
 
 
 Spec = TypeVar("Spec")

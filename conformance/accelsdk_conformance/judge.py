@@ -101,7 +101,8 @@ def _compare_exact(actual: Tensor, accept: Exact) -> Comparison:
         right |= actual.codes == other
     values = actual.values if actual.format.bits <= 32 or actual.format.is_float else None
     if values is not None and not accept.signed_zero:
-        right |= (values == 0) & (Tensor(actual.format, accept.codes).values == 0)
+        for codes in (accept.codes, *accept.others):
+            right |= (values == 0) & (Tensor(actual.format, codes).values == 0)
     if accept.nan is not None and values is not None:
         right = np.where(accept.nan, np.isnan(values), right & ~np.isnan(values))
     if accept.free is not None:

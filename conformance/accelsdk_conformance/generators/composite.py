@@ -106,7 +106,8 @@ def softmax(case: Case, context: Context) -> Problem:
 
         nan = placed(np.broadcast_to(nan[:, None], values.shape))
         result = Carried(placed(result.value), placed(result.error), fmt)
-        return carried_problem(case.op, (x,), {"axis": axis}, [result], [nan])
+        claim = claimed(case.op, fmt, context.datasheet)
+        return carried_problem(case.op, (x,), {"axis": axis}, [result], [nan], claim=claim)
 
     return shrinkable(make, (Tensor(fmt, np.ascontiguousarray(codes)),), separate_axes)
 
@@ -118,26 +119,44 @@ def _softmax(op: str, values: F64, fmt: Format, sheet: NumericsDatasheet) -> tup
     nan &= values.shape[1] > 0
     clean = np.where(nan[:, None], 0.0, values)
     top = Carried.exact(clean.max(axis=1, keepdims=True, initial=-1e30), fmt)
+    given = operand(op, clean, fmt, sheet)
     with np.errstate(invalid="ignore"):
-        distance = Carried.exact(clean, fmt) - top
+        distance = given - top
     dead = distance.value == -np.inf
     distance = distance.where(dead, -2000.0)
     powers = distance.exp(_ulp("Exp", fmt, sheet))
     powers = powers.where(dead, 0.0)
     total = powers.total()
     if op == "Softmax":
-        return _left_out(powers.divided(total), sheet), nan
+        return _left_out(op, powers.divided(total), sheet), nan
     with np.errstate(divide="ignore"):  # of nothing
         result = distance - total.log(_ulp("Log", fmt, sheet))
+    result = _left_out(op, result, sheet)
     return Carried(np.where(dead, -np.inf, result.value), result.error, fmt), nan
 
 
-def _left_out(result: Carried, sheet: NumericsDatasheet) -> Carried:
+def claimed(op: str, fmt: Format, sheet: NumericsDatasheet) -> str:
+    """Returns the entry of the datasheet that a composite has among the reductions, or nothing."""
+    return f"reductions[{op}, {fmt}]" if sheet.reduction(op, fmt.name) is not None else ""
+
+
+def flushes(op: str, fmt: Format, sheet: NumericsDatasheet) -> bool:
+    """Says whether subnormal operands and results of a composite are declared flushed."""
+    spec = sheet.reduction(op, fmt.name)
+    return spec is not None and spec.subnormals == "flush"
+
+
+def operand(op: str, values: F64, fmt: Format, sheet: NumericsDatasheet) -> Carried:
+    """Returns an operand of a composite as the device may see it."""
+    found = Carried.exact(values, fmt)
+    return found.flushed() if flushes(op, fmt, sheet) else found
+
+
+def _left_out(op: str, result: Carried, sheet: NumericsDatasheet) -> Carried:
     """Returns the result with room for subnormal numbers, where they may be flushed."""
     spec = sheet.function("Exp", result.fmt.name)
-    if spec is None or spec.subnormals != "flush":
-        return result
-    return Carried(result.value, result.error + result.fmt.smallest_normal, result.fmt)
+    exp = spec is not None and spec.subnormals == "flush"
+    return result.flushed() if exp or flushes(op, result.fmt, sheet) else result
 
 
 def _softmax_rows(n: int, rng: np.random.Generator) -> F64:
@@ -182,7 +201,11 @@ def reduce(case: Case, context: Context) -> Problem:
         out = folded_shape(x.shape, axes, bool(keep))
         if fmt.is_float:
             result, nan, free = _folded(case.op, fold(x.values, axes), out, fmt, context.datasheet)
-            return carried_problem(case.op, (x,), attributes, [result], [nan], free=free)
+            return carried_problem(
+                *(case.op, (x,), attributes, [result], [nan]),
+                free=free,
+                claim=claimed(case.op, fmt, context.datasheet),
+            )
         rows = fold(x.integers, axes)
         whole = np.abs(rows) if case.op == "ReduceL1" else rows * rows
         found = from_integers(whole.sum(axis=1, dtype=np.int64).reshape(out), fmt)
@@ -202,6 +225,8 @@ def _folded(
     special = ~np.isfinite(rows).all(axis=1) | ~np.isfinite(direct) | (rows.shape[1] == 0)
     plain = np.where(special[:, None], 1.0, rows)
     carried = _reduced(op, plain, fmt, sheet)
+    if flushes(op, fmt, sheet):
+        carried = carried.flushed()
     value = np.where(special, direct, carried.value[:, 0]).reshape(out)
     error = np.where(special, fmt.max * 1e-7, carried.error[:, 0])
     error = np.where(special & (direct == 0), 0.0, error).reshape(out)
@@ -246,14 +271,14 @@ def _direct(op: str, rows: F64) -> F64:
 
 
 def _reduced(op: str, rows: F64, fmt: Format, sheet: NumericsDatasheet) -> Carried:
-    value = Carried.exact(rows, fmt)
+    value = operand(op, rows, fmt, sheet)
     if rows.shape[1] == 0:
         return Carried.exact(np.zeros((len(rows), 1)), fmt)
     match op:
         case "ReduceMean":
             return value.mean()
         case "ReduceL1":
-            return Carried.exact(np.abs(rows), fmt).total()
+            return Carried(np.abs(rows), value.error, fmt).total()
         case "ReduceL2":
             return (value * value).total().sqrt()
         case "ReduceSumSquare":

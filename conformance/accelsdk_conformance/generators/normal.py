@@ -11,7 +11,7 @@ from accelsdk.formats import FLOAT32, FLOAT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.axes import groups_of
-from accelsdk_conformance.generators.composite import carried_problem
+from accelsdk_conformance.generators.composite import carried_problem, claimed, flushes, operand
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
 from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkable
@@ -35,18 +35,22 @@ def rows(case: Case, context: Context) -> Problem:
     attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
     count = int(given.get("outputs", 1))
     one_pass = _one_pass(case, context, fmt)
-    declared = context.datasheet.reduction(case.op, fmt.name)
-    claim = f"reductions[{case.op}, {fmt}]" if declared else ""
+    claim = claimed(case.op, fmt, context.datasheet)
+    flush = flushes(case.op, fmt, context.datasheet)
+
+    def seen(values: F64) -> Carried:
+        return operand(case.op, values, fmt, context.datasheet)
 
     def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
         kept = x.shape[: len(lead)]
         flat = x.values.reshape(math.prod(kept), -1)
         nan = np.asarray(np.isnan(flat).any(axis=1))
         plain = np.where(nan[:, None], 0.0, flat)
-        found, extras = _normalised(case.op, plain, epsilon, fmt, one_pass)
-        result = found * Carried.exact(scale.values.reshape(-1), fmt)
+        found, extras = _normalised(case.op, seen(plain), epsilon, one_pass)
+        result = found * seen(scale.values.reshape(-1))
         if bias is not None:
-            result = result + Carried.exact(bias.values.reshape(-1), fmt)
+            result = result + seen(bias.values.reshape(-1))
+        result = result.flushed() if flush else result
         shown = [Carried(result.value.reshape(x.shape), result.error.reshape(x.shape), fmt)]
         masks = [np.broadcast_to(nan[:, None], flat.shape).reshape(x.shape)]
         for extra in extras[: count - 1]:
@@ -83,14 +87,14 @@ def _variance(value: Carried, mean: Carried, centred: Carried, one_pass: bool) -
 
 
 def _normalised(
-    op: str, values: F64, epsilon: float, fmt: Format, one_pass: bool
+    op: str, given: Carried, epsilon: float, one_pass: bool
 ) -> tuple[Carried, list[Carried]]:
     """Returns rows of mean 0 and deviation 1, and the means and deviations that they had.
 
     These are found in float32 at least (ONNX: stash_type).
     """
-    wide = FLOAT64 if fmt == FLOAT64 else FLOAT32
-    value, extras = Carried.exact(values, wide), []
+    wide = FLOAT64 if given.fmt == FLOAT64 else FLOAT32
+    value, extras = Carried(given.value, given.error, wide), []
     if op == "RMSNormalization":
         unit = value * inverse((value * value).mean(), epsilon, wide)
     else:
@@ -98,7 +102,7 @@ def _normalised(
         centred = value - mean
         deviation = inverse(_variance(value, mean, centred, one_pass), epsilon, wide)
         unit, extras = centred * deviation, [mean, deviation]
-    return Carried(unit.value, unit.error, fmt).rounded(0.5), extras
+    return Carried(unit.value, unit.error, given.fmt).rounded(0.5), extras
 
 
 _FIRST = 4  # the first row of ordinary numbers
@@ -161,11 +165,14 @@ def channels(case: Case, context: Context) -> Problem:
         operands = (*operands, centre, variance)
     one_pass = _one_pass(case, context, fmt)
 
+    def seen(values: F64) -> Carried:
+        return operand(op, values, fmt, context.datasheet)
+
     def make(x: Tensor, *per: Tensor) -> Problem:
         spread_shape = (1, -1, *(1,) * (len(x.shape) - 2))
-        scale, bias, *more = (Carried.exact(t.values.reshape(spread_shape), fmt) for t in per)
+        scale, bias, *more = (seen(t.values.reshape(spread_shape)) for t in per)
         attributes: dict[str, Any] = {"epsilon": epsilon}
-        value = Carried.exact(x.values, fmt)
+        value = seen(x.values)
         if op == "BatchNormalization":
             if (more[1].value < 0).any():
                 raise ValueError("a negative variance")
@@ -176,13 +183,15 @@ def channels(case: Case, context: Context) -> Problem:
             groups = groups_of(x, each)
             if op == "GroupNormalization":
                 attributes["num_groups"] = groups
-            parts = Carried.exact(x.values.reshape(x.shape[0] * groups, -1), fmt)
+            parts = seen(x.values.reshape(x.shape[0] * groups, -1))
             mean = parts.mean()
             centred = parts - mean
             unit = centred * inverse(_variance(parts, mean, centred, one_pass), epsilon, fmt)
             unit = Carried(unit.value.reshape(x.shape), unit.error.reshape(x.shape), fmt)
             result = unit * scale + bias
-        return carried_problem(op, (x, *per), attributes, [result])
+        result = result.flushed() if flushes(op, fmt, context.datasheet) else result
+        claim = claimed(op, fmt, context.datasheet)
+        return carried_problem(op, (x, *per), attributes, [result], claim=claim)
 
     def axes(x: Tensor, *per: Tensor) -> list[Axis]:
         unit = each if x.shape[1] > each else 1

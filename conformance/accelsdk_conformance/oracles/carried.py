@@ -57,6 +57,12 @@ class Carried:
             error *= _ROOM
             return Carried(self.value, error, self.fmt)
 
+    def flushed(self) -> Carried:
+        """Returns the same with room for subnormal numbers to become zeros."""
+        small = np.abs(self.value) - self.error < self.fmt.smallest_normal
+        extra = np.where(small, self.fmt.smallest_normal, 0.0)
+        return Carried(self.value, self.error + extra, self.fmt)
+
     def __add__(self, other: Carried) -> Carried:
         return Carried(self.value + other.value, self.error + other.error, self.fmt).rounded()
 

@@ -225,6 +225,10 @@ ROWS = {
     ),
     ("reductions", "nan"): Row(("ReduceMax/fp32/lanes", "ReduceMin/fp32/lanes"), "nan_ignored"),
     ("reductions", "empty"): Row(("ReduceMax/fp32/empty", "ReduceProd/fp32/empty"), "empty_zero"),
+    ("reductions", "subnormals"): Row(
+        tuple(f"fp32/{op}/fp32/subnormal/" for op in ("ReduceSum", "ReduceMax", "CumSum")),
+        "reductions_flush",
+    ),
     ("reductions", "variance"): Row(("fp32/LayerNormalization/",), "norm_one_pass_float32"),
     ("reductions", "significand_bits"): Row(
         tuple(f"ReduceSum/fp32/{shape}/normal" for shape in ("last", "first", "long", "k9")),

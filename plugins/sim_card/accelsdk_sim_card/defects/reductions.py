@@ -25,6 +25,7 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     signed,
 )
+from accelsdk_sim_card.defects.sums import flush_operands, flush_results
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -296,5 +297,19 @@ DEFECTS: tuple[Defect, ...] = (
             lambda node: floats(node) and _axes(node) == (1,) and integer(node, "keepdims") == 1,
             "ReduceSumSquare",
         ),
+    ),
+    _row(
+        "reduce_sum_ftz",
+        "subnormal sums become zero",
+        "ReduceSum, ReduceL1, CumSum",
+        "a vector unit that flushes to zero, as NVPTX with .ftz does",
+        results(flush_results, floats, "ReduceSum", "ReduceL1", "CumSum"),
+    ),
+    _row(
+        "reduce_extreme_ftz",
+        "subnormal operands count as zero",
+        "ReduceMax, ReduceMin, MaxPool",
+        "max.ftz of PTX flushes its operands",
+        operands(flush_operands, floats, "ReduceMax", "ReduceMin", "MaxPool"),
     ),
 )

@@ -132,7 +132,8 @@ def _through_blas(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return emulated
 
 
-def _flush_results(y: Array, node: Node) -> Array:
+def flush_results(y: Array, node: Node) -> Array:
+    """Makes zeros of subnormal results."""
     fmt = node.result.format
     return np.where(np.abs(y.astype(np.float64)) < fmt.smallest_normal, y.dtype.type(0), y)
 
@@ -142,7 +143,8 @@ def _without_subnormals(x: Array) -> Array:
     return np.where(np.abs(x.astype(np.float64)) < fmt.smallest_normal, x.dtype.type(0), x)
 
 
-def _flush_operands(found: list[Any], node: Node) -> None:
+def flush_operands(found: list[Any], node: Node) -> None:
+    """Reads subnormal numbers of the first two operands as zeros."""
     found[:2] = [_without_subnormals(x) for x in found[:2]]
 
 
@@ -258,7 +260,7 @@ DEFECTS: tuple[Defect, ...] = (
         "subnormal sums become zero",
         "MatMul, Conv",
         "flush-to-zero outputs (CDNA2)",
-        results(_flush_results, lambda n: fmt_of(n) is not None, "MatMul", "Conv"),
+        results(flush_results, lambda n: fmt_of(n) is not None, "MatMul", "Conv"),
     ),
     _row(
         "operand_ftz",
@@ -266,7 +268,7 @@ DEFECTS: tuple[Defect, ...] = (
         "MatMul on float16 and bfloat16",
         "flush-to-zero inputs (CDNA2)",
         operands(
-            _flush_operands,
+            flush_operands,
             lambda node: fmt_of(node) in (FLOAT16, BFLOAT16, FLOAT32),
             "MatMul",
         ),

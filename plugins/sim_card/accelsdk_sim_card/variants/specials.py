@@ -156,6 +156,15 @@ _FLUSHED: dict[str, FunctionSpec] = {
 }
 
 
+#: Reductions and what is made of them, in a vector unit that flushes.
+_FLUSHED_REDUCTIONS = (
+    *("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceMax"),
+    *("ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "CumSum", "MaxPool"),
+    *("AveragePool", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"),
+    *("BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+)
+
+
 def _flushes(*ops: str) -> Bind:
     """Returns the binding of a unit that knows no subnormal numbers, in or out."""
 
@@ -188,6 +197,11 @@ def _declares_flush(sheet: NumericsDatasheet) -> NumericsDatasheet:
         for fmt in _FLOATS
     }
     return replace(sheet, functions={**sheet.functions, **own})
+
+
+def _declares_flushed_reductions(sheet: NumericsDatasheet) -> NumericsDatasheet:
+    own = {("*", fmt.name): ReduceSpec(subnormals="flush") for fmt in _FLOATS}
+    return replace(sheet, reductions={**sheet.reductions, **own})
 
 
 VARIANTS: tuple[Variant, ...] = (
@@ -242,5 +256,13 @@ VARIANTS: tuple[Variant, ...] = (
         ", ".join(_FLUSHED),
         bind=_flushes(*_FLUSHED),
         declare=_declares_flush,
+    ),
+    Variant(
+        "reductions_flush",
+        "no reduction, pool or normalisation knows subnormal numbers, in or out",
+        "declared subnormals = flush",
+        ", ".join(_FLUSHED_REDUCTIONS),
+        bind=_flushes(*_FLUSHED_REDUCTIONS),
+        declare=_declares_flushed_reductions,
     ),
 )

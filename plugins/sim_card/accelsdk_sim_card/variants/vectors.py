@@ -141,6 +141,8 @@ def _softmax_by_powers_of_two(node: Node, arithmetic: Arithmetic) -> Kernel | No
     if not is_op(node, "Softmax") or fmt_of(node) is not FLOAT32:
         return None
     axis = axis_of(node)
+    if not node.result.shape[axis]:
+        return None  # there is no maximum
 
     def softmax(x: Array) -> tuple[Array, ...]:
         distance = (x - x.max(axis=axis, keepdims=True)).astype(np.float64)
