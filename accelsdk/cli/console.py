@@ -85,7 +85,7 @@ def parse_options(given: Iterable[str] | None) -> dict[str, str]:
         if not equals or not name:
             raise InvalidArgument(f"--option {word!r} has no value", remedy="write NAME=VALUE")
         if name in found:
-            raise InvalidArgument(f"--option {name} is given twice")
+            raise InvalidArgument(f"--option {name} is given twice", remedy="give it once")
         found[name] = value
     return found
 
@@ -104,7 +104,8 @@ def parse_shapes(given: Iterable[str] | None) -> dict[str, Shape]:
                 f"--shape {word!r} is not a shape", remedy="write INPUT=1,3,48,320"
             )
         if match.group(1) in found:
-            raise InvalidArgument(f"--shape {match.group(1)} is given twice")
+            text = f"--shape {match.group(1)} is given twice"
+            raise InvalidArgument(text, remedy="give it once")
         found[match.group(1)] = tuple(int(part) for part in re.findall(r"\d+", match.group(2)))
     return found
 
@@ -127,7 +128,7 @@ def parse_binds(given: Iterable[str] | None) -> dict[str, ArrayLike]:
                 f"--bind {word!r} is not a value", remedy="write INPUT=16000 or INPUT=[1,2]"
             )
         if name in found:
-            raise InvalidArgument(f"--bind {name} is given twice")
+            raise InvalidArgument(f"--bind {name} is given twice", remedy="give it once")
         found[name] = value
     return found
 

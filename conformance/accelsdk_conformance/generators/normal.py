@@ -21,6 +21,7 @@ def rows(case: Case, context: Context) -> Problem:
     """Layer and RMS normalisation: rows of mean 0, far means, zeros, NaN; over several axes.
 
     With ``lead``, these axes come before: as many of the rows as fit, none of NaN if it is one.
+    With ``scale``, scale and bias have that shape, which broadcasts to the operand's.
     """
     fmt = data.format_of(case, 0)
     given = case.parameters
@@ -29,9 +30,11 @@ def rows(case: Case, context: Context) -> Problem:
     drawn = _rows(n, rng)
     inner: tuple[int, ...] = tuple(given.get("inner", (n,)))
     lead: tuple[int, ...] = tuple(given.get("lead", (len(drawn),)))
+    first = len(lead)
     x = encode(drawn[_FIRST : _FIRST + math.prod(lead)] if "lead" in given else drawn, fmt)
-    scale = encode(rng.normal(size=inner), fmt)
-    bias = encode(rng.normal(size=inner), fmt) if given.get("bias", 1) else None
+    own = tuple(given.get("scale", inner))
+    scale = encode(rng.normal(size=own), fmt)
+    bias = encode(rng.normal(size=own), fmt) if given.get("bias", 1) else None
     attributes: dict[str, Any] = {"axis": int(given.get("axis", -1)), "epsilon": epsilon}
     count = int(given.get("outputs", 1))
     one_pass = _one_pass(case, context, fmt)
@@ -41,35 +44,30 @@ def rows(case: Case, context: Context) -> Problem:
     def seen(values: F64) -> Carried:
         return operand(case.op, values, fmt, context.datasheet)
 
+    def spread(x: Tensor, over: Tensor) -> Carried:
+        return seen(np.broadcast_to(over.values, x.shape).reshape(-1, math.prod(x.shape[first:])))
+
     def make(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Problem:
-        kept = x.shape[: len(lead)]
+        kept = x.shape[:first]
         flat = x.values.reshape(math.prod(kept), -1)
         nan = np.asarray(np.isnan(flat).any(axis=1))
         plain = np.where(nan[:, None], 0.0, flat)
         found, extras = _normalised(case.op, seen(plain), epsilon, one_pass)
-        result = found * seen(scale.values.reshape(-1))
+        result = found * spread(x, scale)
         if bias is not None:
-            result = result + seen(bias.values.reshape(-1))
+            result = result + spread(x, bias)
         result = result.flushed() if flush else result
         shown = [Carried(result.value.reshape(x.shape), result.error.reshape(x.shape), fmt)]
         masks = [np.broadcast_to(nan[:, None], flat.shape).reshape(x.shape)]
         for extra in extras[: count - 1]:
-            row = (*kept, *(1,) * len(scale.shape))
+            row = (*kept, *(1,) * (len(x.shape) - first))
             shown.append(Carried(extra.value.reshape(row), extra.error.reshape(row), extra.fmt))
             masks.append(nan.reshape(row))
         operands = (x, scale) if case.op == "RMSNormalization" else (x, scale, bias)
         return carried_problem(case.op, operands, attributes, shown, masks, claim=claim)
 
-    def axes(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> list[Axis]:
-        own = () if bias is None else (2,)
-        inner = [
-            (Along(0, len(lead) + i), Along(1, i), *(Along(j, i) for j in own))
-            for i in range(len(scale.shape))
-        ]
-        return [*((Along(0, i),) for i in range(len(lead))), *inner]
-
     operands = (Tensor(fmt, x.codes.reshape(*lead, *inner)), scale)
-    return shrinkable(make, operands if case.op == "RMSNormalization" else (*operands, bias), axes)
+    return shrinkable(make, operands if case.op == "RMSNormalization" else (*operands, bias))
 
 
 def _one_pass(case: Case, context: Context, fmt: Format) -> bool:

@@ -113,6 +113,13 @@ def _centred(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return before(arithmetic.sound(node), centre)
 
 
+def _of_first_row(found: list[Any], node: Node) -> None:
+    """Gives all rows the scale of the first one."""
+    axes = len(node.result.shape) - axis_of(node)
+    if found[1].ndim > axes:
+        found[1] = found[1][(slice(0, 1),) * (found[1].ndim - axes)]
+
+
 def _next_channel(index: int) -> Tamper:
     def change(found: list[Any], node: Node) -> None:
         found[index] = np.roll(found[index], 1)
@@ -261,6 +268,13 @@ DEFECTS: tuple[Defect, ...] = (
             lambda node: node.operand(2) is not None,
             "LayerNormalization",
         ),
+    ),
+    _row(
+        "norm_scale_of_first_row",
+        "a scale with axes before the normalised ones is that of the first row",
+        "LayerNormalization, RMSNormalization",
+        "a scale held as one row, although it need only broadcast",
+        operands(_of_first_row, always, "LayerNormalization", "RMSNormalization"),
     ),
     _row(
         "rms_norm_centres",
