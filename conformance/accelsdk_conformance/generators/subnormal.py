@@ -1,8 +1,9 @@
-"""Reductions of subnormal numbers: exact in every order, unless they are declared flushed."""
+"""Sums, products and choices of subnormal numbers: exact, unless they are declared flushed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from accelsdk_conformance.generators import data
 from accelsdk_conformance.oracles.tensor import F64, Tensor, represent
 from accelsdk_conformance.problem import (
     Context,
+    NotApplicable,
     Problem,
     always,
     expect_exact,
     separate_axes,
     shrinkable,
 )
+from accelsdk_conformance.registry import generator
 
 _ROWS = 12
 _WINDOW = 3  # lanes of a pooling window
@@ -65,6 +68,42 @@ def rows(case: Case, context: Context) -> Problem:
     # A window loses no lanes: what is left would not fill it.
     axes = separate_axes if case.op != "MaxPool" else (lambda x: separate_axes(x)[:2])
     return shrinkable(make, (drawn,), axes)
+
+
+def like(case: Case, context: Context) -> Problem:
+    """Another generator's problem of small numbers, some operands times the least number.
+
+    ``like`` names the generator, whose results must be proportional to what is scaled (or be
+    indices); ``scaled`` are the operands, ``steps`` a further factor. Infinities, which decide
+    too much, become numbers.
+
+    Raises:
+        NotApplicable: Subnormal numbers are declared flushed.
+    """
+    fmt = data.format_of(case, 0)
+    if _declared_flushed(case, context):
+        raise NotApplicable("subnormal numbers are declared flushed")
+    made = generator(str(case.parameters["like"]))(case, context)
+    if made.remake is None:
+        raise TypeError(f"{case.id}: its problem cannot be made of other operands")
+    scaled = set(case.parameters["scaled"])
+    unit = fmt.smallest_subnormal * int(case.parameters.get("steps", 1))
+    operands = tuple(
+        represent(np.nan_to_num(tensor.values, nan=np.nan, posinf=2, neginf=-2) * unit, fmt)
+        if tensor is not None and i in scaled
+        else tensor
+        for i, tensor in enumerate(made.operands)
+    )
+    return replace(made.remake.make(operands), remake=made.remake)
+
+
+def _declared_flushed(case: Case, context: Context) -> bool:
+    names = [data.format_of(case, 0).name] * 3
+    product = context.datasheet.contraction(case.op, *names)
+    if product is not None:
+        return "flush" in (product.subnormals_in, product.subnormals_out)
+    spec = context.datasheet.reduction(case.op, names[0])
+    return spec is not None and spec.subnormals == "flush"
 
 
 def _drawn(fmt: Format, lanes: int, rng: np.random.Generator) -> F64:

@@ -312,4 +312,25 @@ DEFECTS: tuple[Defect, ...] = (
         "max.ftz of PTX flushes its operands",
         operands(flush_operands, floats, "ReduceMax", "ReduceMin", "MaxPool"),
     ),
+    _row(
+        "choice_ftz",
+        "subnormal numbers are compared as zeros",
+        "TopK, ArgMax, ArgMin, Unique",
+        "setp.ftz of PTX flushes its operands",
+        operands(flush_operands, floats, "TopK", "ArgMax", "ArgMin", "Unique"),
+    ),
+    _row(
+        "mean_ftz",
+        "subnormal means and sums of rows become zero",
+        "ReduceMean, AveragePool, SparseLengthsSum",
+        "a vector unit that flushes to zero",
+        results(flush_results, floats, "ReduceMean", "AveragePool", "SparseLengthsSum"),
+    ),
+    _row(
+        "resize_ftz",
+        "subnormal numbers are resized to zeros",
+        "Resize",
+        "texture units that flush to zero",
+        results(flush_results, floats, "Resize"),
+    ),
 )

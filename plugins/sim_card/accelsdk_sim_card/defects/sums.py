@@ -263,6 +263,13 @@ DEFECTS: tuple[Defect, ...] = (
         results(flush_results, lambda n: fmt_of(n) is not None, "MatMul", "Conv"),
     ),
     _row(
+        "gemm_ftz",
+        "subnormal sums become zero",
+        "Gemm",
+        "flush-to-zero outputs (CDNA2) of the fused op alone",
+        results(flush_results, lambda n: fmt_of(n) is not None, "Gemm"),
+    ),
+    _row(
         "operand_ftz",
         "subnormal operands are read as zero",
         "MatMul on float16 and bfloat16",
