@@ -137,7 +137,9 @@ def run(
     results += waivers.unknown(known, {case.id for case in (*every, *chosen)})
     by_id = {case.id: case for case in chosen}
     if study is not None:
-        results = studied(settings, study, results, by_id)
+        # What follows the cases are stale entries: there is nothing to run again.
+        own, stale = results[: len(chosen)], results[len(chosen) :]
+        results = [*studied(settings, study, own, by_id), *stale]
     return Run(
         settings=settings,
         level=selection.level,

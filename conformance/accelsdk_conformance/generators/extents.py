@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import BOOL, E8M0, FLOAT32, INT32, INT64, Format
+from accelsdk.formats import BOOL, E8M0, FLOAT32, INT32, INT64, Format, by_name
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import axes, contraction, data, integers, products
 from accelsdk_conformance.oracles.tensor import Tensor, from_integers, represent
@@ -46,6 +46,7 @@ def scaled_batches(case: Case, context: Context) -> Problem:
     formats = data.format_of(case, 0), data.format_of(case, 1)
     shapes = [tuple(int(n) for n in shape) for shape in case.parameters["shapes"]]
     block = int(case.parameters.get("block_size", 0))
+    out = by_name(str(case.parameters.get("to", "float32")))
     products.specification(case, context, *formats)
     rng, inner = data.rng(case, context), shapes[0][-1]
     count = -(-inner // block) if block else 1
@@ -60,11 +61,11 @@ def scaled_batches(case: Case, context: Context) -> Problem:
         left, right = scales[0].values, scales[1].values
         left = a.values * left.repeat(each, axis=-1)[..., :depth]
         right = b.values * right.repeat(each, axis=-2)[..., :depth, :]
-        expected = expect_exact(represent(np.matmul(left, right), FLOAT32), signed_zero=False)
+        expected = expect_exact(represent(np.matmul(left, right), out), signed_zero=False)
         return Problem(
             op=case.op,
             operands=(a, b, *scales),
-            attributes={"block_size": block, "to": "float32"},
+            attributes={"block_size": block, "to": out.name},
             oracle=always(expected),
         )
 

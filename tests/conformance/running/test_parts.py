@@ -10,7 +10,7 @@ from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.run import run
 from accelsdk_conformance.selection import Selection, Shard, read_ids
-from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.settings import Settings, Study
 
 REFERENCE = Settings(plugin="reference_cpu", jobs=1)
 
@@ -77,6 +77,19 @@ def test_a_waiver_of_cases_in_another_shard_is_not_stale(tmp_path):
     ]
     part = run(REFERENCE, Selection(ids=tuple(ids[:1])), waiver_file=path)
     assert set(part.counts) == {Status.PASSED}
+
+
+def test_a_stale_entry_is_not_run_again(tmp_path):
+    case = next(case.id for case in bundled() if case.id.startswith("fp32/Softmax/"))
+    found = run(
+        REFERENCE,
+        Selection(patterns=(case,)),
+        waiver_file=waiver(tmp_path / "w", case),
+        study=Study(),
+    )
+    (failed,) = (r for r in found.results if r.status is Status.FAILED)
+    assert failed.reason.startswith("stale:")
+    assert failed.repeats == ""
 
 
 def test_a_waiver_that_names_no_case_at_all_is_stale_in_every_part(tmp_path):
