@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-import numpy as np
-
 from accelsdk.compiler.importer_rows import FIRST_AXIS
-from accelsdk.compiler.rules.common import (
-    Rewrite,
-    affordable,
-    axis_of,
-    integer,
-    refuse,
-    required,
-    rule,
-)
+from accelsdk.compiler.rules.common import Rewrite, axis_of, integer, refuse, required, rule
+from accelsdk.compiler.rules.select import steps_along
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value
@@ -50,10 +41,7 @@ def _hardmax(b: Builder, node: Node, x: Value, axis: int) -> Value:
         refuse(node, "its operand is a scalar")
     if x.type.count == 0:
         return x  # where ArgMax has nothing to choose from
-    affordable(node, x.shape[axis])
-    shape = [1] * x.type.rank
-    shape[axis] = x.shape[axis]
-    steps = b.constant(np.arange(x.shape[axis], dtype=np.int64).reshape(shape))
+    steps = steps_along(b, node, x.shape[axis], axis, x.type.rank)
     hit = b.op("Equal", b.op("ArgMax", x, axis=axis, keepdims=1), steps)
     return b.op("Cast", hit, to=x.format.name)
 

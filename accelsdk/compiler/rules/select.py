@@ -55,7 +55,7 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     shape = list(indices.shape)
     shape.insert(axis, 1)
     wide = b.op("Reshape", wide, shape=tuple(shape))
-    hit = b.op("Equal", wide, _steps(b, node, depth, axis, rank))
+    hit = b.op("Equal", wide, steps_along(b, node, depth, axis, rank))
     off, on = (
         b.op(
             "Reshape",
@@ -67,8 +67,8 @@ def _one_hot(b: Builder, node: Node) -> Sequence[Value | None]:
     return [b.op("Where", hit, on, off)]
 
 
-def _steps(b: Builder, node: Node, count: int, axis: int, rank: int) -> Value:
-    """0, 1, 2, ... along one axis, broadcastable to ``rank``."""
+def steps_along(b: Builder, node: Node, count: int, axis: int, rank: int) -> Value:
+    """Returns 0, 1, 2, ... along one axis, int64, broadcastable to ``rank``."""
     affordable(node, count)
     shape = [1] * rank
     shape[axis] = count

@@ -11,6 +11,7 @@ import numpy as np
 from accelsdk.formats import Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.composite import claimed, flushes
 from accelsdk_conformance.oracles.tensor import F64, Tensor, represent
 from accelsdk_conformance.problem import (
     Context,
@@ -47,9 +48,8 @@ def rows(case: Case, context: Context) -> Problem:
     """
     fmt = data.format_of(case, 0)
     lanes = int(case.parameters["lanes"])
-    spec = context.datasheet.reduction(case.op, fmt.name)
-    flush = spec is not None and spec.subnormals == "flush"
-    claim = f"reductions[{case.op}, {fmt}]" if spec else ""
+    flush = flushes(case.op, fmt, context.datasheet)
+    claim = claimed(case.op, fmt, context.datasheet)
     apply, attributes = _OPS[case.op]
     drawn = represent(_drawn(fmt, lanes, data.rng(case, context))[None], fmt)
 
@@ -98,12 +98,11 @@ def like(case: Case, context: Context) -> Problem:
 
 
 def _declared_flushed(case: Case, context: Context) -> bool:
-    names = [data.format_of(case, 0).name] * 3
-    product = context.datasheet.contraction(case.op, *names)
+    fmt, sheet = data.format_of(case, 0), context.datasheet
+    product = sheet.contraction(case.op, fmt.name, fmt.name, fmt.name)
     if product is not None:
         return "flush" in (product.subnormals_in, product.subnormals_out)
-    spec = context.datasheet.reduction(case.op, names[0])
-    return spec is not None and spec.subnormals == "flush"
+    return flushes(case.op, fmt, sheet)
 
 
 def _drawn(fmt: Format, lanes: int, rng: np.random.Generator) -> F64:

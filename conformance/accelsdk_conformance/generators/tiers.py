@@ -226,7 +226,7 @@ class Verdict:
             if exact_domain(self.sums, spec).all():
                 break
             for value in _BY_BOUND[name]:  # each of the type of the field of that name
-                other = replace(spec, **{name: value})  # type: ignore[arg-type] # see _BY_BOUND
+                other = replace(spec, **{name: value})
                 if getattr(spec, name) != value and self.holds(actual, other):
                     was = getattr(spec, name)
                     reason = f"claim {name}={was} may be false: {value} bounds the errors"
@@ -284,7 +284,7 @@ class Verdict:
 
 
 #: Fields that only bounds can tell of, and what else they may be.
-_BY_BOUND: dict[str, tuple[object, ...]] = {
+_BY_BOUND: dict[str, tuple[Any, ...]] = {
     "input_precision": ("bf16x6", "bf16x3", "tf32", "bf16"),
     "algorithm": ("winograd_f2", "winograd_f4", "strassen"),
 }
