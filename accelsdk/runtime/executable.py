@@ -351,6 +351,8 @@ class LoadedExecutable(ABC):
     def _check_overlap(
         self, arguments: Sequence[Buffer], outputs: Sequence[Buffer], donated: Sequence[int]
     ) -> None:
+        if not _may_overlap(arguments, outputs):
+            return  # the usual case, in one pass
         allowed = {(o, i) for o, i in self.executable.header.aliases if i in donated}
         for o, output in enumerate(outputs):
             others = [(f"input {self.inputs[i].name!r}", a) for i, a in enumerate(arguments)
@@ -394,6 +396,23 @@ def check_buffers(
                 f"{what} {spec.name!r} is {buffer.type}; the program takes {spec.type}",
                 device=device.id,
             )
+
+
+def _may_overlap(arguments: Sequence[Buffer], outputs: Sequence[Buffer]) -> bool:
+    """Says whether an output may share bytes with another buffer: false means that none does."""
+    spans = [(id(b.storage), b.offset, b.offset + b.nbytes, False) for b in arguments]
+    spans += [(id(b.storage), b.offset, b.offset + b.nbytes, True) for b in outputs]
+    spans.sort()
+    storage = end = end_of_outputs = -1
+    for where, begin, stop, written in spans:
+        if where != storage:
+            storage, end, end_of_outputs = where, -1, -1
+        if begin < (end if written else end_of_outputs):
+            return True
+        end = max(end, stop)
+        if written:
+            end_of_outputs = max(end_of_outputs, stop)
+    return False
 
 
 def overlap(a: Buffer, b: Buffer) -> bool:

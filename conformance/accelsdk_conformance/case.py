@@ -83,22 +83,26 @@ class Case:
             InvalidArgument: The text is not a case.
         """
         try:
-            data = json.loads(text)
-            return cls(
-                id=data["id"],
-                profile=Profile(data["profile"]),
-                op=data["op"],
-                formats=tuple(data["formats"]),
-                generator=data["generator"],
-                parameters=data["parameters"],
-                seed=data["seed"],
-                level=Level(data["level"]),
-            )
+            return cls.from_data(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidArgument(
                 f"not a conformance case: {error}",
                 remedy="give a case id, or a file that a failing run wrote",
             ) from error
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Case:
+        """Reads what `to_json` wrote, parsed; what is missing or wrong raises as Python does."""
+        return cls(
+            id=data["id"],
+            profile=Profile(data["profile"]),
+            op=data["op"],
+            formats=tuple(data["formats"]),
+            generator=data["generator"],
+            parameters=data["parameters"],
+            seed=data["seed"],
+            level=Level(data["level"]),
+        )
 
 
 _NAMES = tuple(item.name for item in fields(Case))

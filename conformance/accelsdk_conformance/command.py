@@ -22,7 +22,7 @@ from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Interrupted, Run, run
 from accelsdk_conformance.selection import Selection, Shard, read_ids
-from accelsdk_conformance.settings import Settings, Study, quoted
+from accelsdk_conformance.settings import TOGETHER, Settings, Study, quoted
 from accelsdk_conformance.vendor import vendor_case_files
 
 INTERRUPTED = 130  # as a shell tells an interrupt
@@ -76,12 +76,13 @@ def command(
         int, typer.Option(help="Added to every case's own seed.", rich_help_panel=_CHOOSING)
     ] = 0,
     replay: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Run one case: its id, a case file, or a folder of REPORT/replay.",
+            help="Run one case: its id, a case file, or a folder of REPORT/replay. "
+            "Repeatable: then they share a program.",
             rich_help_panel=_CHOOSING,
         ),
-    ] = "",
+    ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Worker processes.", rich_help_panel=_RUNNING)
     ] = 2,
@@ -89,10 +90,18 @@ def command(
         float,
         typer.Option(
             min=0.1,
-            help="Seconds that one case may take; then it counts as hung.",
+            help="Seconds that a case or a program of cases may take; then it counts as hung.",
             rich_help_panel=_RUNNING,
         ),
     ] = 30.0,
+    together: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Cases that may share a program. What fails in company is run again alone.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = TOGETHER,
     resume: Annotated[
         bool,
         typer.Option(
@@ -164,6 +173,7 @@ def command(
         seed=seed,
         timeout=timeout,
         jobs=jobs,
+        together=max(together, len(replay or ())),
         device=device,
     )
     if select_from is not None and (select_ or profile):
@@ -193,9 +203,9 @@ def command(
         raise InvalidArgument(
             "--resume without a journal", remedy="give --report DIR, or --journal FILE"
         )
-    cases = [_replayed(replay, files)] if replay else None
+    cases = [_replayed(wanted, files) for wanted in replay] if replay else None
     folder = str(report.resolve() / "replay") if report else ""
-    total = 1 if cases else len(selection.choose(collect(files)))
+    total = len(cases or selection.choose(collect(files)))
     try:
         with terminal.Progress(total) as progress:
             found = run(

@@ -65,19 +65,26 @@ def examine(case: Case, subject: Subject, seed: int = 0) -> Result:
         subject: On what.
         seed: Added to the case's own seed.
     """
+    problem = made(case, subject.datasheet, seed)
+    if isinstance(problem, Result):
+        return problem
+    found = attempt(case, problem, subject)
+    if found.result.status is not Status.FAILED or not found.expected:
+        return found.result
     context = Context(subject.datasheet, seed)
+    said = blame(case, context, problem, found.outputs, found.expected)
+    words = "; ".join(part for part in (found.result.reason, said.reason) if part)
+    return replace(found.result, claim=said.claim or found.result.claim, reason=words)
+
+
+def made(case: Case, datasheet: NumericsDatasheet, seed: int) -> Problem | Result:
+    """Makes the problem of a case; or its result, if there is nothing to run."""
     try:
-        problem = generator(case.generator)(case, context)
+        return generator(case.generator)(case, Context(datasheet, seed))
     except NotApplicable as reason:
         return Result(id=case.id, status=Status.UNSUPPORTED, reason=str(reason))
     except BelowProfile as reason:
         return Result(id=case.id, status=Status.BELOW_PROFILE, reason=str(reason))
-    found = attempt(case, problem, subject)
-    if found.result.status is not Status.FAILED or not found.expected:
-        return found.result
-    said = blame(case, context, problem, found.outputs, found.expected)
-    words = "; ".join(part for part in (found.result.reason, said.reason) if part)
-    return replace(found.result, claim=said.claim or found.result.claim, reason=words)
 
 
 class Attempt(NamedTuple):

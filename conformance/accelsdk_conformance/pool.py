@@ -18,16 +18,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO, Any
 
 from accelsdk.errors import AccelError, Unavailable
-from accelsdk_conformance.case import Case
+from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.together import only_together
 
-_AHEAD = 8  # cases that a worker holds, so that it never waits for this process
+_AHEAD = 8  # cases that a worker holds at least, so that it never waits for this process
 _OPENING = 120.0  # seconds that opening the plugin may take
 _DEATHS = 20  # crashes and hangs after which the rest is not worth running
+
+
+#: Cases that are run in one program, as far as they can be: see `together`.
+Group = tuple[Case, ...]
 
 
 class Refused(AccelError):
@@ -42,7 +48,7 @@ class Refused(AccelError):
 class _Worker:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
-    pending: deque[Case] = field(default_factory=deque)
+    pending: deque[Group] = field(default_factory=deque)
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
     buffer: bytes = b""
@@ -51,6 +57,11 @@ class _Worker:
     def timed(self) -> bool:
         """Whether it owes an answer: to its opening, or to a case."""
         return bool(self.pending) or not self.ready
+
+    @property
+    def ahead(self) -> int:
+        """Cases that it has besides the group that it is running."""
+        return sum(map(len, islice(self.pending, 1, None)))
 
     def send(self, lines: Sequence[str]) -> None:
         """Writes lines; a worker that is already dead is noticed at its end of pipe."""
@@ -72,6 +83,41 @@ class _Worker:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else ""
+
+
+@dataclass(slots=True)
+class _Suspects:
+    """Cases whose common program took a worker down, while each is run by itself.
+
+    Attributes:
+        group: The cases.
+        status: What became of the program.
+        reason: Why.
+        left: How many have not been run yet.
+        seconds: What those took that have.
+        named: Whether one of them is not conformant by itself: then it is the one.
+    """
+
+    group: Group
+    status: Status
+    reason: str
+    left: int
+    seconds: float = 0.0
+    named: bool = False
+
+    def cleared(self, result: Result, limit: float) -> Result:
+        """Takes in the result of one of them alone; the last bears what none has explained.
+
+        A program that did not end in time is explained by cases that together take as long.
+        """
+        self.left -= 1
+        self.seconds += result.seconds
+        self.named |= not result.status.conformant
+        slow = self.status is Status.HUNG and self.seconds >= limit
+        if self.left or self.named or slow:
+            return result
+        ids = tuple(case.id for case in self.group)
+        return only_together(result, ids, self.status, self.reason)
 
 
 class Pool:
@@ -99,8 +145,12 @@ class Pool:
         self.on_ready = on_ready
         self.about: Mapping[str, Any] = {}
         self.stopped = ""
+        alone = settings.study is not None or settings.retests is not None
+        self._together = 1 if alone else settings.together
         self._cases: Iterator[Case] = iter(())
-        self._returned: deque[Case] = deque()
+        self._following: Case | None = None  # drawn, but of no group yet
+        self._returned: deque[Group] = deque()
+        self._suspects: dict[str, _Suspects] = {}
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         self._deaths = 0
@@ -113,10 +163,12 @@ class Pool:
         Raises:
             Refused: The plugin could not be opened.
         """
-        count = -(-len(cases) // _AHEAD) if isinstance(cases, Sequence) else self.settings.jobs
+        jobs = self.settings.jobs
+        if isinstance(cases, Sequence):
+            jobs = min(jobs, -(-len(cases) // max(_AHEAD, self._together)))
         self._cases = iter(cases)
         try:
-            for _ in range(max(1, min(self.settings.jobs, count))):
+            for _ in range(max(1, jobs)):
                 self._start()
             while self._workers:
                 self._step()
@@ -183,30 +235,51 @@ class Pool:
             worker.ready = True
             self.on_ready(self.about)
         else:
-            worker.pending.popleft()
-            self._tell(Result.from_data(message["result"]))
+            results = [Result.from_data(data) for data in message["results"]]
+            told = {result.id for result in results}
+            group = worker.pending.popleft()
+            self._returned.extend((case,) for case in group if case.id not in told)
+            for result in results:
+                self._tell(result)
             if message["lost"]:
                 self._stop(f"the device is lost: {message['lost']}")
 
     def _tell(self, result: Result) -> None:
         self._answered += 1
+        suspects = self._suspects.pop(result.id, None)
+        if suspects is not None:
+            result = suspects.cleared(result, self.settings.timeout)
         self.on_result(result)
 
     def _feed(self, worker: _Worker) -> None:
         """Gives a worker its next cases, or ends it if there are none."""
-        if len(worker.pending) > _AHEAD // 2:
+        if worker.ahead > _AHEAD // 2:
             return
         given = []
-        while len(worker.pending) < _AHEAD and (case := self._next()) is not None:
-            worker.pending.append(case)
-            given.append(case.to_json())
+        while worker.ahead < _AHEAD and (group := self._next()):
+            worker.pending.append(group)
+            given.append(f"[{','.join(case.to_json() for case in group)}]")
         if given:
             worker.send(given)
         elif not worker.pending:
             self._drop(worker)
 
-    def _next(self) -> Case | None:
-        return self._returned.popleft() if self._returned else next(self._cases, None)
+    def _next(self) -> Group:
+        """Returns the next cases that may share a program: one, if it can share none."""
+        if self._returned:
+            return self._returned.popleft()
+        group: list[Case] = []
+        while len(group) < self._together and (case := self._draw()) is not None:
+            group.append(case)
+            if case.profile is Profile.DEVICE:
+                if len(group) > 1:
+                    self._following = group.pop()
+                break
+        return tuple(group)
+
+    def _draw(self) -> Case | None:
+        case, self._following = self._following, None
+        return case or next(self._cases, None)
 
     def _refused(self, worker: _Worker, refusal: Refused) -> None:
         """A worker more that cannot open the device is one less; the last one ends the run."""
@@ -239,17 +312,24 @@ class Pool:
         self._lost(worker, Status.HUNG, f"no answer within {self.settings.timeout:g} s")
 
     def _lost(self, worker: _Worker, status: Status, reason: str) -> None:
-        """Blames the first unfinished case, gives the others back, starts a new worker."""
+        """Blames the first unfinished case, gives the others back, starts a new worker.
+
+        Where several cases shared a program, each of them is run by itself first.
+        """
         self._deaths += 1
-        if worker.pending:
-            case = worker.pending.popleft()
-            self._tell(Result(id=case.id, status=status, reason=reason))
+        group = worker.pending.popleft() if worker.pending else ()
         self._returned.extendleft(reversed(worker.pending))
         worker.pending.clear()
         self._drop(worker)
+        if len(group) > 1:
+            suspects = _Suspects(group, status, reason, left=len(group))
+            self._suspects.update((case.id, suspects) for case in group)
+            self._returned.extendleft((case,) for case in reversed(group))
+        for case in group if len(group) == 1 else ():
+            self._tell(Result(id=case.id, status=status, reason=reason))
         if self._deaths >= _DEATHS:
             self._stop(f"the plugin crashed or hung {self._deaths} times")
-        elif (following := self._next()) is not None:
+        elif following := self._next():
             self._returned.appendleft(following)
             self._start()
 
@@ -259,9 +339,10 @@ class Pool:
         for worker in list(self._workers):
             self._returned.extend(worker.pending)
             self._drop(worker)
-        while (case := self._next()) is not None:
-            text = f"not run: {reason}"
-            self.on_result(Result(id=case.id, status=Status.NOT_RUN, reason=text))
+        while group := self._next():
+            for case in group:
+                text = f"not run: {reason}"
+                self.on_result(Result(id=case.id, status=Status.NOT_RUN, reason=text))
 
     def _drop(self, worker: _Worker) -> None:
         """Ends a worker for good."""

@@ -74,6 +74,8 @@ class Result:
         xor: Where exact bits are known, ``actual ^ expected`` of the first wrong codes, each
             with its offset.
         folder: Name of its replay folder, within the folder of failures; empty if none.
+        company: Ids of the cases with which it fails in one program, its own among them, if it
+            is right alone; else empty.
         seconds: Duration; kept out of everything that must be reproducible.
     """
 
@@ -91,6 +93,7 @@ class Result:
     repeats: str = ""
     xor: tuple[str, ...] = ()
     folder: str = ""
+    company: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def to_json(self) -> str:
@@ -114,8 +117,10 @@ class Result:
         failures = tuple(
             Failure(**{**item, "element": tuple(item["element"])}) for item in data["failures"]
         )
-        status, xor = Status(data["status"]), tuple(data["xor"])
-        return cls(**{**data, "status": status, "failures": failures, "xor": xor})
+        known = {"status": Status(data["status"]), "failures": failures}
+        return cls(
+            **{**data, **known, "xor": tuple(data["xor"]), "company": tuple(data["company"])}
+        )
 
     def having(self, status: Status, reason: str) -> Result:
         """Returns the same result with another status and reason."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from accelsdk.errors import AccelError, DeviceFault, InvalidArgument, NotFound, UnsupportedGraph
-from accelsdk_conformance import case, catalogue, examine, run, settings, stand_ins, waivers, worker
+from accelsdk_conformance import (
+    case,
+    catalogue,
+    examine,
+    run,
+    settings,
+    stand_ins,
+    together,
+    waivers,
+    worker,
+)
+from accelsdk_conformance.oracles.tensor import Tensor
+from accelsdk_conformance.problem import Problem
 from accelsdk_conformance.result import Result, Status
 
 
@@ -24,6 +36,34 @@ def errors_are_not_passes() -> Iterator[str]:
         found = worker.run_case(one, stand_ins.Raising(error), 0).status
         if found is not wanted:
             yield f"{type(error).__name__} gives {found} and not {wanted}"
+
+
+def company_hides_nothing() -> Iterator[str]:
+    """Cases that share a program get the verdicts that they get alone, and are wrong if it is."""
+    some = [c for c in catalogue.bundled() if c.generator == "elementwise.binary"][:5]
+    sick = stand_ins.Changed(stand_ins.zeros)
+    for subject in (stand_ins.Perfect(), sick, stand_ins.Raising(DeviceFault("gone"))):
+        alone = {one.id: worker.run_case(one, subject, 0).status for one in some}
+        found = {name: result.status for name, result in _together(some, subject).items()}
+        if found != alone:
+            yield f"{type(subject).__name__} gives {found} in company and {alone} alone"
+
+    def breaks(problem: Problem, out: Tensor) -> Tensor:
+        raise DeviceFault("the card left the bus")
+
+    for change in (stand_ins.zeros, breaks):
+        results = _together(some, stand_ins.Sociable(change)).values()
+        wrong = [result for result in results if result.status is Status.FAILED]
+        if not wrong or not all(result.company for result in wrong):
+            yield f"a program that goes wrong ({change.__name__}) fails {len(wrong)} of its cases"
+
+
+def _together(cases: Sequence[case.Case], subject: together.Company) -> dict[str, Result]:
+    group = together.Together(
+        subject, 0, lambda one: worker.run_case(one, subject, 0), lambda: None
+    )
+    group.run(cases)
+    return group.results
 
 
 def exit_codes() -> Iterator[str]:

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from accelsdk.backend.info import OptionValue
 
+TOGETHER = 16  # cases that share a program, unless it is said otherwise (decision 12)
+
 _NOTHING: Mapping[str, OptionValue] = MappingProxyType({})
 
 
@@ -37,8 +39,10 @@ class Settings:
         plugin: Name of the backend, as for ``accelsdk.connect``.
         options: Its options, as given.
         seed: Added to every case's own seed.
-        timeout: Seconds that one case may take before its worker is ended.
+        timeout: Seconds that one case may take, or those that share a program, before the worker
+            is ended.
         jobs: Worker processes.
+        together: Cases that share a program, at most; see `together`.
         device: Index of the device among those of the plugin.
         retests: In fleet mode, where each problem is run twice, how often a failing one is run
             again on its unit; None is no fleet mode.
@@ -50,6 +54,7 @@ class Settings:
     seed: int = 0
     timeout: float = 30.0
     jobs: int = 2
+    together: int = TOGETHER
     device: int = 0
     retests: int | None = None
     study: Study | None = None
@@ -76,9 +81,9 @@ class Settings:
         seed = f" --seed {self.seed}" if self.seed else ""
         return f"accelsdk conformance --plugin {self.plugin}{options}{device}{seed}"
 
-    def replay(self, case_id: str) -> str:
-        """Returns the command that runs one case again, alone."""
-        return f"{self.command()} --replay {quoted(case_id)}"
+    def replay(self, *ids: str) -> str:
+        """Returns the command that runs one case again, alone, or several in one program."""
+        return self.command() + "".join(f" --replay {quoted(case_id)}" for case_id in ids)
 
 
 _NAMES = tuple(item.name for item in fields(Settings))

@@ -6,7 +6,7 @@ test itself (`selftest`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class Perfect:
         scales = answer(problem.oracle((blank, blank))[1])
         return answer(problem.oracle((blank, scales))[0]), scales
 
+    def run_together(self, problems: Sequence[Problem]) -> list[tuple[Tensor, ...]]:
+        """Returns the outputs of each problem."""
+        return [self.run(problem, problem.poison) for problem in problems]
+
 
 class Changed(Perfect):
     """Answers with the right outputs after a change.
@@ -59,6 +63,25 @@ class Changed(Perfect):
     def run(self, problem: Problem, poison: int) -> tuple[Tensor, ...]:
         """Returns the right outputs, changed."""
         return tuple(self._change(problem, out) for out in super().run(problem, poison))
+
+
+class Sociable(Perfect):
+    """Is right about a problem alone, and not about several at once.
+
+    Args:
+        wrong: Changes the outputs of the last problem of several, or raises.
+    """
+
+    def __init__(self, wrong: Change) -> None:
+        super().__init__()
+        self._wrong = wrong
+
+    def run_together(self, problems: Sequence[Problem]) -> list[tuple[Tensor, ...]]:
+        """Returns the outputs of each problem, those of the last one changed."""
+        outputs = super().run_together(problems)
+        if len(problems) > 1:
+            outputs[-1] = tuple(self._wrong(problems[-1], out) for out in outputs[-1])
+        return outputs
 
 
 class Raising(Perfect):

@@ -51,8 +51,8 @@ def _representative(
     rest: list[Result] = []
     seen = set()
     for result in results:
-        if result.status not in statuses or result.id not in cases:
-            continue
+        if result.status not in statuses or result.id not in cases or result.company:
+            continue  # what fails in company alone would pass its study
         case = cases[result.id]
         key = (case.op, case.column)
         (rest if key in seen else first).append(result)

@@ -1,15 +1,10 @@
-"""The device under test, behind the SDK that frameworks use.
-
-All operands and results of a case lie in one allocation, each result between guard bytes. The
-host writes the whole of it once (results and guards hold a poison byte), runs the program, and
-reads the whole of it back: a result that was not written keeps the poison, a write beside a
-result shows in the guards, and a damaged operand shows too.
-"""
+"""The device under test, behind the SDK that frameworks use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import accelsdk
@@ -22,62 +17,60 @@ from accelsdk.graph.graph import CORE, Constant, Graph, Node
 from accelsdk.graph.types import TensorType, Value
 from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.client import Client
-from accelsdk.runtime.executable import ExecuteOptions
-from accelsdk_conformance.examine import SentinelOverwritten
-from accelsdk_conformance.oracles.tensor import Tensor, unpack
+from accelsdk.runtime.executable import ExecuteOptions, LoadedExecutable
+from accelsdk_conformance.arena import Part, Place, check_guards, image, inputs_of, lay_out, result
+from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import Problem
 
 _GUARD = 64  # least bytes of poison around every tensor
 _BLOCKING = ExecuteOptions(block=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where one tensor lies in the allocation."""
-
-    type: TensorType
-    offset: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.type.nbytes
-
-
-def graph_of(problem: Problem) -> Graph:
-    """Returns the problem as a graph of one node.
+def graph_of(*problems: Problem) -> Graph:
+    """Returns problems as a graph of one node each, which have nothing to do with each other.
 
     Raises:
-        GraphError: A defect of the generator: the node breaks a rule of the op table.
+        GraphError: A defect of the generator: a node breaks a rule of the op table.
     """
-    values = [
-        None if tensor is None else Value(f"operand{i}", TensorType(tensor.format, tensor.shape))
-        for i, tensor in enumerate(problem.operands)
-    ]
-    types = ops.infer(
-        problem.op,
-        [None if value is None else value.type for value in values],
-        problem.attributes,
-        problem.outputs,
-    )
-    outputs = tuple(Value(f"result{i}", kind) for i, kind in enumerate(types))
-    node = Node(
-        problem.op,
-        tuple(values),
-        outputs,
-        attributes=problem.attributes,
-        domain=CORE,
-        name="node",
-        origin=("node",),
-    )
-    constants = tuple(
-        _constant(value, tensor)
-        for i, (value, tensor) in enumerate(zip(values, problem.operands, strict=True))
-        if i in problem.constants and value is not None and tensor is not None
-    )
-    inputs = tuple(
-        value for i, value in enumerate(values) if value is not None and i not in problem.constants
-    )
-    return Graph(inputs, outputs, constants, (node,), name="case")
+    inputs: list[Value] = []
+    outputs: list[Value] = []
+    constants: list[Constant] = []
+    nodes: list[Node] = []
+    for number, problem in enumerate(problems):
+        values = [
+            None
+            if tensor is None
+            else Value(f"operand{number}.{i}", TensorType(tensor.format, tensor.shape))
+            for i, tensor in enumerate(problem.operands)
+        ]
+        types = ops.infer(
+            problem.op,
+            [None if value is None else value.type for value in values],
+            problem.attributes,
+            problem.outputs,
+        )
+        results = tuple(Value(f"result{number}.{i}", kind) for i, kind in enumerate(types))
+        name = f"node{number}"
+        nodes.append(
+            Node(
+                problem.op,
+                tuple(values),
+                results,
+                attributes=problem.attributes,
+                domain=CORE,
+                name=name,
+                origin=(name,),
+            )
+        )
+        outputs += results
+        for i, (value, tensor) in enumerate(zip(values, problem.operands, strict=True)):
+            if value is None or tensor is None:
+                continue
+            if i in problem.constants:
+                constants.append(_constant(value, tensor))
+            else:
+                inputs.append(value)
+    return Graph(tuple(inputs), tuple(outputs), tuple(constants), tuple(nodes), name="case")
 
 
 def _constant(value: Value, tensor: Tensor) -> Constant:
@@ -132,55 +125,52 @@ class ClientSubject:
 
     def run(self, problem: Problem, poison: int) -> tuple[Tensor, ...]:
         """Runs one problem; see `examine.Subject.run`."""
-        executable = self.client.compile(graph_of(problem))
+        (outputs,) = self.run_together([replace(problem, poison=poison)])
+        return outputs
+
+    def run_together(self, problems: Sequence[Problem]) -> list[tuple[Tensor, ...]]:
+        """Runs problems as one program; see `together.Company.run_together`."""
+        executable = self.client.compile(graph_of(*problems))
         with self.client.load(executable, self.device) as loaded:
-            tensors = _given(problem.operands, problem)
-            places, size = self._layout(
-                [TensorType(tensor.format, tensor.shape) for tensor in tensors]
-                + [spec.type for spec in executable.outputs]
-            )
-            arena = self._memory(size)
-            views = [arena.view(place.offset, place.type) for place in places]
-            count = len(tensors)
-            # One tensor given for several operands is one buffer for all of them.
-            known = {id(tensor): i for i, tensor in reversed([*enumerate(tensors)])}
-            inputs = [views[known[id(tensor)]] for tensor in tensors]
+            target = self.device.target
+            step = max(target.alignment, target.view_alignment, _GUARD)
+            parts = lay_out(problems, [spec.type for spec in executable.outputs], step)
             try:
-                if problem.before is not None:
-                    earlier = _given(problem.before, problem)
-                    arena.copy_from_host(_image(earlier, places, size, poison))
-                    loaded.execute(inputs, views[count:], _BLOCKING)
-                image = _image(tensors, places, size, poison)
-                arena.copy_from_host(image)
-                for _ in range(problem.runs):
-                    loaded.execute(inputs, views[count:], _BLOCKING)
-                after = bytearray(size)
-                arena.copy_to_host(after)
-                results = [
-                    _Place(TensorType(view.format, view.valid_shape), view.offset)
-                    for view in views[count:]
-                ]
+                return self._executed(loaded, parts, problems[0])
             except AccelError:
                 # A failed run poisons the memory that it was to fill: later cases get another.
                 self._arena = None
                 raise
-            finally:
-                for view in views:
-                    view.delete()
-        _check_guards(image, after, places[count:])
-        return tuple(
-            unpack(memoryview(after)[place.offset : place.end], place.type.format, place.type.shape)
-            for place in results
-        )
 
-    def _layout(self, types: list[TensorType]) -> tuple[list[_Place], int]:
-        target = self.device.target
-        step = max(target.alignment, target.view_alignment, _GUARD)
-        places, offset = [], step
-        for kind in types:
-            places.append(_Place(kind, offset))
-            offset += -(-kind.nbytes // step) * step + step
-        return places, offset
+    def _executed(
+        self, loaded: LoadedExecutable, parts: Sequence[Part], first: Problem
+    ) -> list[tuple[Tensor, ...]]:
+        """Fills the memory, runs the program, reads the memory; ``first`` says how often."""
+        arena = self._memory(parts[-1].end)
+        with ExitStack() as views:
+
+            def view(place: Place) -> Buffer:
+                return views.enter_context(arena.view(place.offset, place.type))
+
+            inputs = [one for part in parts for one in _inputs(part, view)]
+            results = [[view(place) for place in part.results] for part in parts]
+            outputs = [one for own in results for one in own]
+            if first.before is not None:
+                earlier = replace(parts[0], given=inputs_of(first, first.before))
+                arena.copy_from_host(image([earlier]))
+                loaded.execute(inputs, outputs, _BLOCKING)
+            before = image(parts)
+            arena.copy_from_host(before)
+            for _ in range(first.runs):
+                loaded.execute(inputs, outputs, _BLOCKING)
+            after = bytearray(len(before))
+            arena.copy_to_host(after)
+            shapes = [[one.valid_shape for one in own] for own in results]
+        check_guards(before, after, parts)
+        return [
+            tuple(result(after, *pair) for pair in zip(part.results, own, strict=True))
+            for part, own in zip(parts, shapes, strict=True)
+        ]
 
     def _memory(self, size: int) -> Buffer:
         """Returns an allocation of at least ``size`` bytes, kept from case to case."""
@@ -212,36 +202,13 @@ class ClientSubject:
         self.client.close()
 
 
-def _given(operands: Sequence[Tensor | None], problem: Problem) -> list[Tensor]:
-    """Returns the operands that are inputs of the program."""
-    return [
-        tensor
-        for i, tensor in enumerate(operands)
-        if tensor is not None and i not in problem.constants
-    ]
-
-
-def _image(tensors: list[Tensor], places: list[_Place], size: int, poison: int) -> bytearray:
-    """Returns the bytes of the allocation: operands in their places, poison elsewhere."""
-    image = bytearray([poison]) * size
-    for tensor, place in zip(tensors, places, strict=False):
-        image[place.offset : place.end] = tensor.packed()
-    return image
-
-
-def _check_guards(before: bytearray, after: bytearray, outputs: list[_Place]) -> None:
-    """Raises if anything but the results has changed."""
-    covered = bytearray(after)
-    for place in outputs:
-        covered[place.offset : place.end] = before[place.offset : place.end]
-    if covered == before:
-        return
-    at = next(i for i, (a, b) in enumerate(zip(before, covered, strict=True)) if a != b)
-    near = min(outputs, key=lambda place: min(abs(at - place.offset), abs(at - place.end)))
-    raise SentinelOverwritten(
-        f"byte {at} of the allocation changed from 0x{before[at]:02X} to 0x{covered[at]:02X}; "
-        f"the nearest result, {near.type}, lies at {near.offset} to {near.end}"
-    )
+def _inputs(part: Part, view: Callable[[Place], Buffer]) -> list[Buffer]:
+    """Returns views of the inputs: one for all operands that are one tensor."""
+    known: dict[int, Buffer] = {}
+    for tensor, place in zip(part.given, part.operands, strict=True):
+        if id(tensor) not in known:
+            known[id(tensor)] = view(place)
+    return [known[id(tensor)] for tensor in part.given]
 
 
 def _claims(datasheet: NumericsDatasheet) -> list[list[str]]:

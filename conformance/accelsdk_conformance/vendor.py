@@ -16,7 +16,7 @@ from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.report.terminal import told, verdict
 from accelsdk_conformance.run import CONFORMANT, Run, run
 from accelsdk_conformance.selection import Selection
-from accelsdk_conformance.settings import Settings, Study
+from accelsdk_conformance.settings import TOGETHER, Settings, Study
 
 _SHRINKING = 400  # executions that shrinking one failure may take
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -33,6 +33,7 @@ def run_conformance(
     profiles: Sequence[str] = (),
     level: str = "standard",
     jobs: int = 2,
+    together: int = TOGETHER,
     waivers: Path | str | None = None,
     report: Path | str | None = None,
     **options: OptionValue,
@@ -47,6 +48,7 @@ def run_conformance(
         profiles: Names of profiles; empty means all.
         level: ``smoke``, ``standard`` or ``exhaustive``.
         jobs: Worker processes.
+        together: Cases that may share a program, at most.
         waivers: TOML file of known failures.
         report: Folder that a report is written to, whatever its verdict.
         **options: Options of the backend.
@@ -64,7 +66,7 @@ def run_conformance(
     if folder is not None:
         require_jinja()
         make_folder(folder)
-    settings = Settings(plugin=plugin, options=options, jobs=jobs)
+    settings = Settings(plugin=plugin, options=options, jobs=jobs, together=together)
     found = run(
         settings,
         selection,

@@ -3,9 +3,10 @@
 It is expendable. A plugin that crashes, hangs or writes to standard output harms this process
 alone; the parent (`pool`) sees the end of the pipe or the missing answer, and starts another.
 
-Protocol, one JSON object a line: the parent sends the settings, then cases; the worker sends
-``{"ready": {...}}`` or ``{"refused": code, "text": ...}`` once, then for each case
-``{"result": {...}, "lost": ""}``, where ``lost`` says why the device does not come back.
+Protocol, one JSON value a line: the parent sends the settings, then lists of cases that may share
+a program; the worker sends ``{"ready": {...}}`` or ``{"refused": code, "text": ...}`` once, then
+for each list ``{"results": [...], "lost": ""}``, where ``lost`` says why the device does not come
+back (then results may be missing).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -24,6 +26,7 @@ from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.examine import Subject, examine
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
+from accelsdk_conformance.together import DeviceLost, Together
 
 if TYPE_CHECKING:
     from accelsdk_conformance.subject import ClientSubject
@@ -45,21 +48,34 @@ def main() -> int:
     # What is loaded stays: a collection between cases need not look at it again.
     gc.collect()
     gc.freeze()
-    lost = ""
     for line in sys.stdin:
-        case = Case.from_json(line)
-        if settings.study is None and settings.retests is None:
-            result = run_case(case, subject, settings.seed)
-        else:
-            result = _looked_at(case, subject, settings)
-        if not result.status.conformant:
-            result, lost = _recovered(result, subject)
-        _send(answers, {"result": result.as_data(), "lost": lost})
+        results, lost = _answer(
+            [Case.from_data(data) for data in json.loads(line)], subject, settings
+        )
+        _send(answers, {"results": [result.as_data() for result in results], "lost": lost})
         if lost:
             break
     with suppress(AccelError):  # of a device that is lost, or that a case has left in disorder
         subject.close()
     return 0
+
+
+def _answer(
+    cases: Sequence[Case], subject: ClientSubject, settings: Settings
+) -> tuple[Iterable[Result], str]:
+    """Runs cases as the settings say; returns their results, and why the device is lost."""
+
+    def run_alone(case: Case) -> Result:
+        if settings.study is None and settings.retests is None:
+            return run_case(case, subject, settings.seed)
+        return _looked_at(case, subject, settings)
+
+    group = Together(subject, settings.seed, run_alone, subject.recover)
+    try:
+        group.run(cases)
+    except DeviceLost as error:
+        return group.results.values(), str(error)
+    return group.results.values(), ""
 
 
 def _looked_at(case: Case, subject: ClientSubject, settings: Settings) -> Result:
@@ -79,16 +95,6 @@ def _looked_at(case: Case, subject: ClientSubject, settings: Settings) -> Result
         )
     except Exception as error:  # of a generator or of the suite: say so, go on
         return Result(id=case.id, status=Status.ERROR, reason=f"{type(error).__name__}: {error}")
-
-
-def _recovered(result: Result, subject: ClientSubject) -> tuple[Result, str]:
-    """Resets a device that has failed; returns why it is lost if it stays so."""
-    try:
-        subject.recover()
-    except AccelError as error:
-        text = " ".join(str(error).split())
-        return result.having(Status.LOST, f"{result.reason}; the device is lost: {text}"), text
-    return result, ""
 
 
 def run_case(case: Case, subject: Subject, seed: int) -> Result:

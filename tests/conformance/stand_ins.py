@@ -4,7 +4,7 @@ from pathlib import Path
 
 from accelsdk_conformance.stand_ins import Changed, Perfect, answer
 
-__all__ = ["Changed", "Perfect", "answer", "install_faulty"]
+__all__ = ["Changed", "Perfect", "answer", "install_faulty", "install_sociable"]
 
 _PLUGIN = """
 import os, signal, time
@@ -36,10 +36,53 @@ def accelsdk_backends():
 """
 
 
+_SOCIABLE = """
+import os, signal, time
+from accelsdk.hookspecs import hookimpl
+from accelsdk_reference_cpu.backend import ReferenceCpu
+from dataclasses import replace
+
+
+class Sociable(ReferenceCpu):
+    @property
+    def info(self):
+        return replace(super().info, name="sociable")
+
+    def compile(self, graph, target, options, pack):
+        if len(graph.nodes) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().compile(graph, target, options, pack)
+
+
+class Slow(ReferenceCpu):
+    @property
+    def info(self):
+        return replace(super().info, name="slow")
+
+    def compile(self, graph, target, options, pack):
+        time.sleep(0.4 * len(graph.nodes))
+        return super().compile(graph, target, options, pack)
+
+
+@hookimpl
+def accelsdk_backends():
+    return [Sociable(), Slow()]
+"""
+
+
 def install_faulty(folder: Path) -> None:
     """Writes the plugin as an installed distribution, found through PYTHONPATH."""
-    (folder / "faulty_plugin.py").write_text(_PLUGIN)
-    info = folder / "faulty_plugin-1.0.dist-info"
+    _install(folder, "faulty", _PLUGIN)
+
+
+def install_sociable(folder: Path) -> None:
+    """Writes plugins that mind programs of several nodes: one crashes, one takes long."""
+    _install(folder, "sociable", _SOCIABLE)
+
+
+def _install(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}_plugin.py").write_text(text)
+    info = folder / f"{name}_plugin-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[accelsdk.plugins.v1]\nfaulty = faulty_plugin\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[accelsdk.plugins.v1]\n{name} = {name}_plugin\n")

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -163,18 +164,30 @@ def _weighted(x: Tensor, axes: Sequence[Axis], attributes: dict[str, Any]) -> Ex
             and axis.transform != "tf_crop_and_resize"
         ):
             continue
-        taps = [axis.weighted(at, cubic, exclude, antialias) for at in range(axis.result)]
-        matrix = np.zeros((axis.result, axis.source))
-        for at, found in enumerate(taps):
-            for place, weight in (found or {}).items():
-                matrix[at, place] = float(weight)
+        matrix, most, line = _weights(axis, cubic, exclude, antialias)
         value = np.moveaxis(np.tensordot(matrix, value, axes=([1], [i])), 0, i)
         size = np.moveaxis(np.tensordot(np.abs(matrix), size, axes=([1], [i])), 0, i)
-        taps_of_all += max(len(found or {}) for found in taps) + 1
-        line = np.array([found is None for found in taps])
+        taps_of_all += most + 1
         outside = outside | line.reshape([-1 if a == i else 1 for a in range(len(axes))])
     value = np.where(outside, float(attributes["extrapolation_value"]), value)
     return _expected(x, value, size, outside, taps_of_all)
+
+
+@cache
+def _weights(
+    axis: Axis, cubic: Fraction | None, exclude: bool, antialias: bool
+) -> tuple[F64, int, Mask]:
+    """Returns an axis as a matrix, most weights of a result, and which results are outside.
+
+    Kept, for an axis is the same in every format that is resized along it.
+    """
+    taps = [axis.weighted(at, cubic, exclude, antialias) for at in range(axis.result)]
+    matrix = np.zeros((axis.result, axis.source))
+    for at, found in enumerate(taps):
+        for place, weight in (found or {}).items():
+            matrix[at, place] = float(weight)
+    matrix.flags.writeable = False
+    return matrix, max(len(found or {}) for found in taps), np.array([t is None for t in taps])
 
 
 def _expected(x: Tensor, value: F64, size: F64, outside: Mask, taps: int) -> Expected:

@@ -79,7 +79,7 @@ def _result(found: Run, result: Result) -> dict[str, Any]:
         "wrong": result.wrong,
         "error_over_bound": float(f"{min(result.ratio, 1e300):.6g}"),
         "digest": result.digest,
-        "replay": found.settings.replay(result.id) if case else "",
+        "replay": found.settings.replay(*result.company or (result.id,)) if case else "",
         "replay_folder": f"replay/{result.folder}" if result.folder else "",
         "smallest_input": result.shrunk,
         "repeated": result.repeats,

@@ -191,4 +191,5 @@ def _print_failure(out: Console, found: Run, result: Result) -> None:
     if result.repeats:
         out.print(f"  {result.repeats}", markup=False)
     if result.id in found.cases:
-        out.print(f"  replay: {found.settings.replay(result.id)}", markup=False, soft_wrap=True)
+        again = found.settings.replay(*result.company or (result.id,))
+        out.print(f"  replay: {again}", markup=False, soft_wrap=True)

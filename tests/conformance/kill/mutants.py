@@ -12,6 +12,7 @@ from accelsdk_conformance import (
     judge,
     registry,
     run,
+    together,
     waivers,
     worker,
 )
@@ -149,6 +150,7 @@ def _verdict(change):
             return change(sound, one, problem, out, want)
 
         patch.setattr(examine, "verdict", mutant)
+        patch.setattr(together, "verdict", mutant)
 
     return apply
 
@@ -226,6 +228,15 @@ def _sentinels_ignored(patch):
 
     patch.setattr(examine, "examine", mutant)
     patch.setattr(worker, "examine", mutant)
+
+
+def _company_excuses(patch):
+    patch.setattr(together, "only_together", lambda result, *given: result)
+
+
+def _parts_pass(patch):
+    sound = together._judged
+    patch.setattr(together, "_judged", lambda part, out: sound(part, out).having(Status.PASSED, ""))
 
 
 def _exit_zero(patch):
@@ -347,6 +358,8 @@ MUTANTS = {
     "exceptions are swallowed": _errors_pass,
     "device errors are called unsupported": _device_errors_are_unsupported,
     "overwritten sentinels are ignored": _sentinels_ignored,
+    "what is wrong only in company passes": _company_excuses,
+    "parts of a shared program are not judged": _parts_pass,
     "the exit code is always 0": _exit_zero,
     "a hung case is conformant": _hung_is_conformant,
     "waivers match everything": _waivers_match_all,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -246,9 +247,11 @@ def lost(tmp_path, monkeypatch):
     return Settings(plugin="lost", jobs=1)
 
 
+LOSING = Selection(patterns=tuple(f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sin", "Tanh")))
+
+
 def test_a_lost_device_stops_the_run(lost):
-    patterns = tuple(f"fp32/{op}/fp32/all" for op in ("Abs", "Exp", "Sin", "Tanh"))
-    found = run(lost, Selection(patterns=patterns))
+    found = run(replace(lost, together=1), LOSING)
     status = {result.id.split("/")[1]: result.status for result in found.results}
     order = [result.id.split("/")[1] for result in found.results]
     at = order.index("Exp")
@@ -260,3 +263,12 @@ def test_a_lost_device_stops_the_run(lost):
     reasons = {result.status: result.reason for result in found.results}
     assert "fell off the bus" in reasons[Status.LOST]
     assert reasons[Status.NOT_RUN].startswith("not run: the device is lost")
+
+
+def test_a_device_that_a_shared_program_loses_stops_the_run(lost):
+    found = run(lost, LOSING)
+    first, *others = found.results
+    assert first.status is Status.LOST
+    assert "in one program with 3 others; the device is lost" in first.reason
+    assert {result.status for result in others} == {Status.NOT_RUN}
+    assert found.exit_code == 1
