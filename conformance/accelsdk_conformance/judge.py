@@ -8,6 +8,7 @@ value has its own rule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +27,19 @@ class Comparison:
     Attributes:
         wrong: Which elements are not accepted.
         ratio: Error over bound per element (0 where exact, inf where a class is wrong).
-        expected: What should have come out, as values for people.
         bound: The bound per element; 0 where bits are compared.
+        show: Returns what should have come out; see `expected`.
     """
 
     wrong: Mask
     ratio: F64
-    expected: F64
     bound: F64
+    show: Callable[[], F64]
+
+    @property
+    def expected(self) -> F64:
+        """What should have come out, as values for people; of what is right nobody asks."""
+        return self.show()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,10 +113,15 @@ def _compare_exact(actual: Tensor, accept: Exact) -> Comparison:
         right = np.where(accept.nan, np.isnan(values), right & ~np.isnan(values))
     if accept.free is not None:
         right = right | accept.free
-    expected = np.array(Tensor(actual.format, accept.codes).values)  # of rank 0, too
-    if accept.nan is not None and actual.format.has_nan:
-        expected[accept.nan] = np.nan
-    return Comparison(~right, np.where(right, 0.0, np.inf), expected, np.zeros(actual.shape))
+
+    def show() -> F64:
+        expected = np.array(Tensor(actual.format, accept.codes).values)  # of rank 0, too
+        if accept.nan is not None and actual.format.has_nan:
+            expected[accept.nan] = np.nan
+        return expected
+
+    zero = np.zeros(actual.shape)
+    return Comparison(~right, zero if right.all() else np.where(right, 0.0, np.inf), zero, show)
 
 
 def _compare_within(actual: Tensor, accept: Within) -> Comparison:
@@ -133,18 +144,25 @@ def _compare_within(actual: Tensor, accept: Within) -> Comparison:
         right |= accept.also_zero & (values == 0)
     if accept.overflow is not None:
         right |= accept.overflow & ~np.isfinite(values)
-    expected = np.array(accept.value.high)
-    for where, rule, shown in (
+    specials = (
         (accept.nan, np.isnan(values), np.nan),
         (accept.positive, values == np.inf, np.inf),
         (accept.negative, values == -np.inf, -np.inf),
-    ):
+    )
+    for where, rule, _ in specials:
         if where is not None:
             right = np.where(where, rule, right)
-            expected[where] = shown
+
+    def show() -> F64:
+        expected = np.array(accept.value.high)
+        for where, _, special in specials:
+            if where is not None:
+                expected[where] = special
+        return expected
+
     ratio = np.where(right, np.minimum(np.where(np.isfinite(ratio), ratio, 0.0), 1.0), ratio)
     ratio = np.where(~right & ~np.isfinite(values), np.inf, ratio)
-    return Comparison(~right, ratio, expected, accept.bound)
+    return Comparison(~right, ratio, accept.bound, show)
 
 
 def _ends(accept: Within) -> tuple[Doubled, Doubled]:

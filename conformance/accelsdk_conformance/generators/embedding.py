@@ -200,28 +200,27 @@ def _fused(bits: int, extents: tuple[int, int], exact: bool, rng: np.random.Gene
 
 
 def _summed(
-    rows: tuple[F64, F64, F64],
+    table: tuple[F64, F64, F64],
     indices: NDArray[Any],
     lengths: NDArray[np.int64],
     weights: F64,
 ) -> tuple[Doubled, F64]:
     """Returns the exact sums of the bags, and the any-order bound of each."""
-    scale, code, bias = (part[indices] for part in rows)
+    scale, code, bias = (part[indices] for part in table)
     weight = weights[:, None]
     # scale * code has 32 bits; with a weight of 24 bits the product needs two float64.
     scaled = two_product(scale * code, np.broadcast_to(weight, code.shape))
     shift = np.broadcast_to(bias * weight, code.shape)  # 48 bits
-    ends = np.cumsum(lengths)
-    highs, lows, bounds = [], [], []
-    for start, stop in zip(ends - lengths, ends, strict=True):
-        part = slice(int(start), int(stop))
-        terms = np.concatenate([scaled.high[part], shift[part]])
-        rest = np.concatenate([scaled.low[part], np.zeros_like(shift[part])])
-        value = total(terms, 0, rest)
-        size = np.abs(terms).sum(axis=0)
-        count = stop - start + 2
+    high, low, bound = (np.zeros((len(lengths), code.shape[1])) for _ in range(3))
+    starts = np.cumsum(lengths) - lengths
+    for length in np.unique(lengths).tolist():  # the bags of one length at once
+        bags = np.flatnonzero(lengths == length)
+        rows = starts[bags, None] + np.arange(length)
+        terms = np.concatenate([scaled.high[rows], shift[rows]], axis=1)
+        rest = np.concatenate([scaled.low[rows], np.zeros_like(shift[rows])], axis=1)
+        high[bags], low[bags] = total(terms, 1, rest)
+        size = np.abs(terms).sum(axis=1)
+        count = length + 2
         gamma = count * 2.0**-23 / (1 - count * 2.0**-23)
-        highs.append(value.high)
-        lows.append(value.low)
-        bounds.append(gamma * size + (size > 0) * count * 2.0**-149)
-    return Doubled(np.stack(highs), np.stack(lows)), np.stack(bounds)
+        bound[bags] = gamma * size + (size > 0) * count * 2.0**-149
+    return Doubled(high, low), bound

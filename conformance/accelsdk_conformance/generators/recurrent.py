@@ -39,19 +39,18 @@ class _Layer:
     coupled: bool
     fmt: Format
 
-    def matrix(self, values: F64, gate: int) -> Carried:
-        """Returns the transposed weights of one gate."""
-        own = slice(gate * self.hidden, (gate + 1) * self.hidden)
-        return Carried.exact(values[own].T, self.fmt)
+    def weights(self, values: F64) -> Carried:
+        """Returns the transposed weights, gate after gate."""
+        return Carried.exact(values.T, self.fmt)
 
-    def biases(self, gate: int) -> tuple[Carried, Carried]:
-        """Returns the biases of the input's and of the state's product."""
-        count = _GATES[self.op]
-        parts = self.bias.reshape(2 * count, self.hidden)
-        return (
-            Carried.exact(parts[gate], self.fmt),
-            Carried.exact(parts[count + gate], self.fmt),
-        )
+    def biases(self) -> tuple[Carried, Carried]:
+        """Returns the biases of the input's and of the state's product, gate after gate."""
+        of_input, of_state = np.split(self.bias, 2)
+        return Carried.exact(of_input, self.fmt), Carried.exact(of_state, self.fmt)
+
+    def of_gate(self, sums: Carried, gate: int) -> Carried:
+        """Returns what belongs to one gate."""
+        return sums[..., gate * self.hidden : (gate + 1) * self.hidden]
 
     def activate(self, index: int, x: Carried, clipped: bool = True) -> Carried:
         """Applies an activation of the cell."""
@@ -277,9 +276,11 @@ def _run(
     ]
     zero = Carried.exact(np.zeros(shape), fmt)
     outputs = [zero] * steps
+    x = Carried.exact(tensors["x"].values, fmt)
+    of_input = x.matmul(part.weights(part.w)) + part.biases()[0]  # of all steps and gates
+    step = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[part.op]
     for t in reversed(range(steps)) if backward else range(steps):
-        x = Carried.exact(tensors["x"].values[t], fmt)
-        fresh = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[part.op](part, x, states)
+        fresh = step(part, of_input[t], states)
         lives = (t < np.array(lengths))[:, None]
         states = [_chosen(lives, new, old) for new, old in zip(fresh, states, strict=True)]
         outputs[t] = _chosen(lives, fresh[0], zero)
@@ -293,15 +294,14 @@ def _chosen(where: Mask, a: Carried, b: Carried) -> Carried:
     return Carried(value, error, a.fmt)
 
 
-def _sum(part: _Layer, gate: int, x: Carried, h: Carried) -> Carried:
-    of_input, of_state = part.biases(gate)
-    left = x.matmul(part.matrix(part.w, gate)) + of_input
-    return left + (h.matmul(part.matrix(part.r, gate)) + of_state)
+def _of_state(part: _Layer, h: Carried) -> Carried:
+    return h.matmul(part.weights(part.r)) + part.biases()[1]
 
 
-def _lstm(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
+def _lstm(part: _Layer, of_input: Carried, states: Sequence[Carried]) -> list[Carried]:
     h, cell = states
-    totals = [_sum(part, gate, x, h) for gate in range(4)]  # i, o, f, c
+    sums = of_input + _of_state(part, h)
+    totals = [part.of_gate(sums, gate) for gate in range(4)]  # i, o, f, c
     peeps = [Carried.exact(p, part.fmt) for p in part.peep.reshape(3, part.hidden)]
     i = part.activate(0, totals[0] + peeps[0] * cell)
     one = Carried.exact(np.ones(i.value.shape), part.fmt)
@@ -311,21 +311,23 @@ def _lstm(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
     return [o * part.activate(2, cell, clipped=False), cell]
 
 
-def _gru(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
+def _gru(part: _Layer, of_input: Carried, states: Sequence[Carried]) -> list[Carried]:
     (h,) = states
-    z, r = (part.activate(0, _sum(part, gate, x, h)) for gate in range(2))
-    of_input, of_state = part.biases(2)
-    left, right = x.matmul(part.matrix(part.w, 2)) + of_input, part.matrix(part.r, 2)
+    of_state = _of_state(part, h)
+    sums = of_input + of_state
+    z, r = (part.activate(0, part.of_gate(sums, gate)) for gate in range(2))
     if part.reset:
-        candidate = left + r * (h.matmul(right) + of_state)
+        right = r * part.of_gate(of_state, 2)
     else:
-        candidate = left + ((r * h).matmul(right) + of_state)
+        weights, bias = (part.weights(part.r), part.biases()[1])
+        right = (r * h).matmul(part.of_gate(weights, 2)) + part.of_gate(bias, 2)
+    candidate = part.of_gate(of_input, 2) + right
     one = Carried.exact(np.ones(z.value.shape), part.fmt)
     return [(one - z) * part.activate(1, candidate) + z * h]
 
 
-def _rnn(part: _Layer, x: Carried, states: Sequence[Carried]) -> list[Carried]:
-    return [part.activate(0, _sum(part, 0, x, states[0]))]
+def _rnn(part: _Layer, of_input: Carried, states: Sequence[Carried]) -> list[Carried]:
+    return [part.activate(0, of_input + _of_state(part, states[0]))]
 
 
 def _stacked(parts: Sequence[Carried], axis: int) -> Carried:

@@ -9,6 +9,7 @@ every right evaluation of that decomposition with the declared primitives.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ def _gamma(count: int, fmt: Format) -> float:
     """Returns Higham's gamma_n for roundings that may be directed."""
     unit = 2.0 ** (1 - max(fmt.precision, _LEAST))
     return count * unit / max(1 - count * unit, 0.5)
+
+
+@cache
+def _last_place(fmt: Format) -> tuple[float, float]:
+    """Returns a unit in the last place of 1, and the smallest number."""
+    return 2.0 ** (1 - fmt.precision), fmt.smallest_subnormal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +56,11 @@ class Carried:
         """Adds the error of one primitive: ``ulp`` units in the last place, never below one
         subnormal step.
         """
+        unit, least = _last_place(self.fmt)
         with np.errstate(over="ignore", invalid="ignore"):
             error = np.abs(self.value) + self.error
-            error *= ulp * 2.0 ** (1 - self.fmt.precision)
-            error += self.fmt.smallest_subnormal
+            error *= ulp * unit
+            error += least
             error += self.error
             error *= _ROOM
             return Carried(self.value, error, self.fmt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 #: Source position: weight; None is a result outside of the source, which is extrapolated.
 Taps = dict[int, Fraction] | None
@@ -98,16 +99,38 @@ class Axis:
         if self.outside(x):
             return None
         shrink = min(self.scale, Fraction(1)) if antialias else Fraction(1)
-        reach = math.ceil((1 if cubic is None else 2) / shrink) + 1
+        below = math.floor(x)
         found: dict[int, Fraction] = {}
-        for place in range(math.floor(x) - reach, math.floor(x) + reach + 1):
-            distance = abs(place - x) * shrink
-            weight = max(1 - distance, Fraction(0)) if cubic is None else _keys(distance, cubic)
+        for step, weight in _kernel(x - below, shrink, cubic):
+            place = below + step
             inside = min(max(place, 0), self.source - 1)
-            if weight and (place == inside or not exclude_outside):
+            if place == inside or not exclude_outside:
                 found[inside] = found.get(inside, Fraction(0)) + weight
         total = sum(found.values())
         return {place: weight / total for place, weight in found.items()}
+
+
+@cache
+def _kernel(
+    phase: Fraction, shrink: Fraction, cubic: Fraction | None
+) -> tuple[tuple[int, Fraction], ...]:
+    """Returns the steps from the position below a coordinate, and what weighs there.
+
+    Kept, for the results along an axis have few phases.
+
+    Args:
+        phase: How far the coordinate lies above that position.
+        shrink: By which distances are shortened.
+        cubic: Coefficient of the cubic kernel; None is the triangle.
+    """
+    reach = (1 if cubic is None else 2) / shrink
+    found = []
+    for step in range(math.ceil(phase - reach), math.floor(phase + reach) + 1):
+        distance = abs(step - phase) * shrink
+        weight = max(1 - distance, Fraction(0)) if cubic is None else _keys(distance, cubic)
+        if weight:
+            found.append((step, weight))
+    return tuple(found)
 
 
 def _keys(d: Fraction, a: Fraction) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from functools import cache
 
@@ -198,11 +199,9 @@ def _aliases(
     inputs: Sequence[TensorType], outputs: Sequence[TensorType]
 ) -> tuple[tuple[int, int], ...]:
     """Pairs each output with the first free input of its type: a donated one may serve it."""
-    free = list(enumerate(inputs))
-    pairs: list[tuple[int, int]] = []
-    for index, wanted in enumerate(outputs):
-        match = next((item for item in free if item[1] == wanted), None)
-        if match is not None:
-            free.remove(match)
-            pairs.append((index, match[0]))
-    return tuple(pairs)
+    free: dict[TensorType, deque[int]] = defaultdict(deque)
+    for index, kind in enumerate(inputs):
+        free[kind].append(index)
+    return tuple(
+        (index, free[wanted].popleft()) for index, wanted in enumerate(outputs) if free[wanted]
+    )
