@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from accelsdk.errors import AccelError, Unavailable
 from accelsdk_conformance.case import Case, Profile
@@ -85,6 +85,24 @@ class _Worker:
         return lines[-1][:300] if lines else ""
 
 
+class Pace(NamedTuple):
+    """How fast cases ran, the starts of the workers included.
+
+    Attributes:
+        cases: How many.
+        seconds: That they took.
+        workers: That ran them.
+    """
+
+    cases: int
+    seconds: float
+    workers: int
+
+    def __str__(self) -> str:
+        rate = self.cases / self.seconds / self.workers
+        return f"{self.cases} cases in {self.seconds:.1f} s: {rate:.0f} a second and worker"
+
+
 @dataclass(slots=True)
 class _Suspects:
     """Cases whose common program took a worker down, while each is run by itself.
@@ -132,6 +150,7 @@ class Pool:
     Attributes:
         about: What the plugin said of itself.
         stopped: Why the run ended before all cases were run; empty if it did not.
+        pace: How fast it was; None before the end.
     """
 
     def __init__(
@@ -145,6 +164,7 @@ class Pool:
         self.on_ready = on_ready
         self.about: Mapping[str, Any] = {}
         self.stopped = ""
+        self.pace: Pace | None = None
         alone = settings.study is not None or settings.retests is not None
         self._together = 1 if alone else settings.together
         self._cases: Iterator[Case] = iter(())
@@ -167,8 +187,9 @@ class Pool:
         if isinstance(cases, Sequence):
             jobs = min(jobs, -(-len(cases) // max(_AHEAD, self._together)))
         self._cases = iter(cases)
+        started, workers = time.perf_counter(), max(1, jobs)
         try:
-            for _ in range(max(1, jobs)):
+            for _ in range(workers):
                 self._start()
             while self._workers:
                 self._step()
@@ -176,6 +197,7 @@ class Pool:
             for worker in list(self._workers):
                 self._drop(worker)
             self._selector.close()
+        self.pace = Pace(self._answered, time.perf_counter() - started, workers)
 
     def _start(self) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 # lives as long as the worker

@@ -18,7 +18,7 @@ from accelsdk_conformance import waivers
 from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import collect
 from accelsdk_conformance.journal import Journal, heading
-from accelsdk_conformance.pool import Pool
+from accelsdk_conformance.pool import Pace, Pool
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.selection import STANDARD, Selection
 from accelsdk_conformance.settings import Settings, Study
@@ -45,6 +45,7 @@ class Run:
         partial: Whether cases were selected by hand, so that nothing can be claimed.
         shard: Which part of the cases was run, as ``i/n``; empty means all.
         stopped: Why it ended before all cases were run; empty if it did not.
+        pace: How fast it was, for people; None if nothing had to be run.
         waivers: The known failures that the results were held against.
     """
 
@@ -59,6 +60,7 @@ class Run:
     waivers: tuple[Waiver, ...] = ()
     shard: str = ""
     stopped: str = ""
+    pace: Pace | None = None
 
     @property
     def counts(self) -> Mapping[Status, int]:
@@ -152,6 +154,7 @@ def run(
         waivers=tuple(w for w in known if any(map(w.matches, by_id))),
         shard="" if selection.shard is None else str(selection.shard),
         stopped=run_cases.stopped,
+        pace=run_cases.pace,
     )
 
 
@@ -173,6 +176,7 @@ class _Cases:
         self.found: dict[str, Result] = {}
         self.about: Mapping[str, Any] = {}
         self.stopped = ""
+        self.pace: Pace | None = None
 
     def run(self, path: Path | None, resume: bool) -> None:
         """Runs what is not in the journal."""
@@ -199,7 +203,7 @@ class _Cases:
             pool.run(left)
         except KeyboardInterrupt:
             raise Interrupted(len(self.found), len(self.cases)) from None
-        self.about, self.stopped = pool.about, pool.stopped
+        self.about, self.stopped, self.pace = pool.about, pool.stopped, pool.pace
 
     def _keep(self, journal: Journal | None, result: Result) -> None:
         self.found[result.id] = result

@@ -46,8 +46,10 @@ def main() -> int:
         return 1
     _send(answers, {"ready": subject.describe()})
     # What is loaded stays: a collection between cases need not look at it again.
+    # Cases leave few cycles, so it looks seldom.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     for line in sys.stdin:
         results, lost = _answer(
             [Case.from_data(data) for data in json.loads(line)], subject, settings

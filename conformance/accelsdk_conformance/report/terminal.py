@@ -68,6 +68,8 @@ def summary(found: Run, console: Console | None = None) -> None:
     """Prints counts by profile, the failures with their replay commands, and the verdict."""
     out = console or Console(width=_WIDTH, highlight=False, soft_wrap=False)
     out.print(_table(found))
+    if found.pace is not None:
+        out.print(str(found.pace))
     _print_broken(out, found)
     _print_uncovered(out, found)
     _print_claims(out, found)
