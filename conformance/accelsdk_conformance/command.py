@@ -22,7 +22,8 @@ from accelsdk_conformance.report.files import make_folder, write_reports
 from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Interrupted, Run, run
 from accelsdk_conformance.selection import Selection, Shard, read_ids
-from accelsdk_conformance.settings import TOGETHER, Settings, Study, quoted
+from accelsdk_conformance.settings import Settings, Study, quoted
+from accelsdk_conformance.together import usual
 from accelsdk_conformance.vendor import vendor_case_files
 
 INTERRUPTED = 130  # as a shell tells an interrupt
@@ -95,13 +96,14 @@ def command(
         ),
     ] = 30.0,
     together: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="Cases that may share a program. What fails in company is run again alone.",
+            help="Cases that may share a program; what fails there is run again alone. "
+            "Default: 16, and 1 at the exhaustive level.",
             rich_help_panel=_RUNNING,
         ),
-    ] = TOGETHER,
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -173,7 +175,7 @@ def command(
         seed=seed,
         timeout=timeout,
         jobs=jobs,
-        together=max(together, len(replay or ())),
+        together=max(together or usual(level), len(replay or ())),
         device=device,
     )
     if select_from is not None and (select_ or profile):

@@ -161,7 +161,7 @@ def verdict(
         reason="" if passed else _reason(judgements, outputs, expected),
         claim=next((want.claim for want in broken or expected if want.claim), ""),
         elements=sum(math.prod(out.shape) for out in outputs),
-        wrong=sum(int(one.demanded.wrong.sum()) for one in judgements if one.demanded is not None),
+        wrong=0 if passed else sum(int(o.demanded.wrong.sum()) for o in judgements if o.demanded),
         ratio=max((_worst(one) for one in judgements), default=0.0),
         digest=_digest(outputs),
         failures=tuple(failures[:_SHOWN]),

@@ -78,15 +78,13 @@ def judge(actual: Tensor, expected: Expected) -> Judgement:
     if all(name is not expected.required for name, _ in expected.tiers):
         return Judgement(False, None, None, f"no acceptance for tier {expected.required}")
     reached: Tier | None = None
-    demanded: Comparison | None = None
     for tier, acceptance in expected.tiers:
-        compared = compare(actual, acceptance)
-        if reached is None and not compared.wrong.any():
+        demanded = compare(actual, acceptance)
+        passed = not demanded.wrong.any()
+        if reached is None and passed:
             reached = tier
         if tier is expected.required:
-            demanded = compared
             break
-    passed = demanded is not None and not demanded.wrong.any()
     if passed and expected.objection:
         return Judgement(False, None, demanded, expected.objection)
     return Judgement(passed, reached if passed else None, demanded)

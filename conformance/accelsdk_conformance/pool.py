@@ -22,10 +22,10 @@ from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from accelsdk.errors import AccelError, Unavailable
-from accelsdk_conformance.case import Case, Profile
+from accelsdk_conformance.case import Case
 from accelsdk_conformance.result import Result, Status
 from accelsdk_conformance.settings import Settings
-from accelsdk_conformance.together import only_together
+from accelsdk_conformance.together import groups, only_together
 
 _AHEAD = 8  # cases that a worker holds at least, so that it never waits for this process
 _OPENING = 120.0  # seconds that opening the plugin may take
@@ -167,8 +167,7 @@ class Pool:
         self.pace: Pace | None = None
         alone = settings.study is not None or settings.retests is not None
         self._together = 1 if alone else settings.together
-        self._cases: Iterator[Case] = iter(())
-        self._following: Case | None = None  # drawn, but of no group yet
+        self._groups: Iterator[Group] = iter(())
         self._returned: deque[Group] = deque()
         self._suspects: dict[str, _Suspects] = {}
         self._selector = selectors.DefaultSelector()
@@ -186,7 +185,7 @@ class Pool:
         jobs = self.settings.jobs
         if isinstance(cases, Sequence):
             jobs = min(jobs, -(-len(cases) // max(_AHEAD, self._together)))
-        self._cases = iter(cases)
+        self._groups = groups(cases, self._together)
         started, workers = time.perf_counter(), max(1, jobs)
         try:
             for _ in range(workers):
@@ -288,20 +287,7 @@ class Pool:
 
     def _next(self) -> Group:
         """Returns the next cases that may share a program: one, if it can share none."""
-        if self._returned:
-            return self._returned.popleft()
-        group: list[Case] = []
-        while len(group) < self._together and (case := self._draw()) is not None:
-            group.append(case)
-            if case.profile is Profile.DEVICE:
-                if len(group) > 1:
-                    self._following = group.pop()
-                break
-        return tuple(group)
-
-    def _draw(self) -> Case | None:
-        case, self._following = self._following, None
-        return case or next(self._cases, None)
+        return self._returned.popleft() if self._returned else next(self._groups, ())
 
     def _refused(self, worker: _Worker, refusal: Refused) -> None:
         """A worker more that cannot open the device is one less; the last one ends the run."""

@@ -149,7 +149,7 @@ def run(
         cases=by_id,
         results=tuple(results),
         about=run_cases.about,
-        environment=environment(),
+        environment={**environment(), "cases_a_program": str(settings.together)},
         partial=selection.partial or cases is not None,
         waivers=tuple(w for w in known if any(map(w.matches, by_id))),
         shard="" if selection.shard is None else str(selection.shard),

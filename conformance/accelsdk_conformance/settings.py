@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from accelsdk.backend.info import OptionValue
 
-TOGETHER = 16  # cases that share a program, unless it is said otherwise (decision 12)
+TOGETHER = 16  # cases that share a program, unless it is said otherwise (decision 13)
 
 _NOTHING: Mapping[str, OptionValue] = MappingProxyType({})
 

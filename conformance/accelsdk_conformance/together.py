@@ -3,22 +3,23 @@
 A case passes if its own part of the outputs is right. One that does not is run again by itself,
 and what comes of that counts; a program that is refused or ends in an error is halved until the
 cases stand alone. So every failure is a failure of one case on its own, with one exception: what
-is right alone and wrong in company has failed too, and names its company (decision 12).
+is right alone and wrong in company has failed too, and names its company (decision 13).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from accelsdk.errors import AccelError, OutOfMemory, Unimplemented
-from accelsdk_conformance.case import Case, Profile
+from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.examine import Subject, made, verdict
 from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import Problem
 from accelsdk_conformance.result import Result, Status
+from accelsdk_conformance.settings import TOGETHER
 
 _LARGE = 1 << 20  # bytes of operands from which on a case has a program of its own
 
@@ -40,6 +41,32 @@ class Company(Subject, Protocol):
 
 class DeviceLost(Exception):
     """The device does not come back; the text says why."""
+
+
+def usual(level: Level) -> int:
+    """Returns how many cases share a program unless it is said otherwise (decision 13)."""
+    return 1 if level is Level.EXHAUSTIVE else TOGETHER
+
+
+def groups(cases: Iterable[Case], size: int) -> Iterator[tuple[Case, ...]]:
+    """Yields cases in their order, as many together as may share a program.
+
+    Args:
+        cases: Are drawn as the groups are.
+        size: Cases of a group, at most; of the device profile each is one by itself.
+    """
+    group: list[Case] = []
+    for case in cases:
+        lonely = case.profile is Profile.DEVICE
+        if lonely and group:
+            yield tuple(group)
+            group = []
+        group.append(case)
+        if lonely or len(group) == size:
+            yield tuple(group)
+            group = []
+    if group:
+        yield tuple(group)
 
 
 def may_share(problem: Problem) -> bool:

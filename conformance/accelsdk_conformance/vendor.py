@@ -16,7 +16,8 @@ from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.report.terminal import told, verdict
 from accelsdk_conformance.run import CONFORMANT, Run, run
 from accelsdk_conformance.selection import Selection
-from accelsdk_conformance.settings import TOGETHER, Settings, Study
+from accelsdk_conformance.settings import Settings, Study
+from accelsdk_conformance.together import usual
 
 _SHRINKING = 400  # executions that shrinking one failure may take
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -33,7 +34,7 @@ def run_conformance(
     profiles: Sequence[str] = (),
     level: str = "standard",
     jobs: int = 2,
-    together: int = TOGETHER,
+    together: int | None = None,
     waivers: Path | str | None = None,
     report: Path | str | None = None,
     **options: OptionValue,
@@ -48,7 +49,7 @@ def run_conformance(
         profiles: Names of profiles; empty means all.
         level: ``smoke``, ``standard`` or ``exhaustive``.
         jobs: Worker processes.
-        together: Cases that may share a program, at most.
+        together: Cases that may share a program, at most; None is what is usual at the level.
         waivers: TOML file of known failures.
         report: Folder that a report is written to, whatever its verdict.
         **options: Options of the backend.
@@ -66,7 +67,9 @@ def run_conformance(
     if folder is not None:
         require_jinja()
         make_folder(folder)
-    settings = Settings(plugin=plugin, options=options, jobs=jobs, together=together)
+    settings = Settings(
+        plugin=plugin, options=options, jobs=jobs, together=together or usual(selection.level)
+    )
     found = run(
         settings,
         selection,

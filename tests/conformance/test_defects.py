@@ -9,7 +9,7 @@ from accelsdk_conformance.result import Status
 from accelsdk_conformance.subject import ClientSubject
 from accelsdk_conformance.worker import run_case
 from accelsdk_sim_card.defects import catalogue
-from tests.conformance.kill.matrix import Kept, first, op_cases
+from tests.conformance.kill.matrix import Kept, first, op_cases, together
 
 CASES = op_cases()
 
@@ -27,6 +27,12 @@ def test_the_suite_kills(name, bench):
     assert row.killers, f"{name} survives: {row.summary}"
     assert not row.faults, "a defect computes something else; it does not break the device"
     assert not bench.alarms
+
+
+@pytest.mark.parametrize("name", [*catalogue.BY_NAME][::6])
+def test_the_suite_kills_in_company(name):
+    """In programs as a run makes them; of all: ``python -m tests.conformance.kill --together``."""
+    assert together(name, CASES).killers
 
 
 @pytest.mark.parametrize("preset", ["v100", "a100", "ada", "h100", "b200"])

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from accelsdk_conformance.case import Level
 from accelsdk_sim_card.defects import catalogue
 from tests.conformance import tables
 from tests.conformance.kill import page
-from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases, varied
+from tests.conformance.kill.matrix import Bench, Kept, Row, first, full, op_cases, together, varied
 
 
 def main(arguments: list[str]) -> int:
     """Runs the matrix; returns 1 if a defect survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.kill", description=__doc__)
     parser.add_argument("--full", action="store_true", help="every case, not the first kill alone")
+    parser.add_argument(
+        "--together", action="store_true", help="cases share programs, as in a run of the suite"
+    )
     parser.add_argument("--level", default="standard", choices=[*Level], type=Level)
     parser.add_argument("--defect", action="append", help="name of a defect; default all")
     parser.add_argument("--time", default=math.inf, type=float, help="seconds that --full may take")
@@ -35,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if given.full:
         rows = _full(names, given.level, given.jobs, given.time)
     else:
-        rows = _first(names, given.level, given.jobs)
+        rows = _first(names, given.level, given.jobs, _company if given.together else _one)
     seconds = time.perf_counter() - started
     survivors = [row.defect for row in rows if not row.killers]
     text = (
@@ -52,9 +56,11 @@ def main(arguments: list[str]) -> int:
     return 1 if survivors else 0
 
 
-def _first(names: list[str], level: Level, jobs: int) -> list[Row]:
+def _first(
+    names: list[str], level: Level, jobs: int, one: Callable[[Level, str], Row]
+) -> list[Row]:
     with multiprocessing.Pool(jobs) as pool:
-        return pool.map(partial(_one, level), names, chunksize=8)
+        return pool.map(partial(one, level), names, chunksize=8)
 
 
 @cache
@@ -64,6 +70,10 @@ def _bench() -> Kept:
 
 def _one(level: Level, name: str) -> Row:
     return first(name, op_cases(level), _bench())
+
+
+def _company(level: Level, name: str) -> Row:
+    return together(name, op_cases(level))
 
 
 def _full(names: list[str], level: Level, jobs: int, budget: float) -> list[Row]:

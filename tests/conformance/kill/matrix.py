@@ -20,7 +20,10 @@ from accelsdk_conformance.judge import judge
 from accelsdk_conformance.oracles.tensor import Tensor
 from accelsdk_conformance.problem import Context, Problem
 from accelsdk_conformance.registry import generator
+from accelsdk_conformance.settings import TOGETHER
 from accelsdk_conformance.subject import ClientSubject, graph_of
+from accelsdk_conformance.together import Together, groups
+from accelsdk_conformance.worker import run_case
 from accelsdk_sim_card.arithmetic import Arithmetic, preset_of
 from accelsdk_sim_card.defects import catalogue, residue
 from accelsdk_sim_card.defects.defect import Defect
@@ -224,6 +227,35 @@ def first(name: str, cases: list[Case], bench: Bench) -> Row:
                 break
     finally:
         card.close()
+    return card.row
+
+
+def together(name: str, cases: list[Case]) -> Row:
+    """Runs the programs that a run of the suite makes of the cases until one kills a defect.
+
+    Args:
+        name: Of the defect.
+        cases: Of a level, in the order of the suite: it says which share a program.
+    """
+    card = Broken(catalogue.BY_NAME[name])
+    made = [*groups(cases, TOGETHER)]
+    place = {case.id: number for number, group in enumerate(made) for case in group}
+    likely = dict.fromkeys(place[case.id] for case in concerned(card.row.breaks, cases))
+    begun = time.perf_counter()
+    try:
+        for number in likely:
+            group = Together(
+                card.subject, 0, lambda case: run_case(case, card.subject, 0), card.subject.recover
+            )
+            group.run(made[number])
+            card.row.ran += len(made[number])
+            wrong = [r.id for r in group.results.values() if not r.status.conformant]
+            if wrong:
+                card.row.killers += wrong
+                break
+    finally:
+        card.close()
+    card.row.before, card.row.seconds = card.row.ran, time.perf_counter() - begun
     return card.row
 
 

@@ -11,7 +11,9 @@ from functools import partial
 from accelsdk_conformance.case import Case, Level, Profile
 from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.result import Status
+from accelsdk_conformance.settings import TOGETHER
 from accelsdk_conformance.subject import ClientSubject
+from accelsdk_conformance.together import Together, groups
 from accelsdk_conformance.worker import run_case
 from accelsdk_sim_card.variants import catalogue
 
@@ -46,18 +48,23 @@ def touched(name: str, level: Level) -> list[Case]:
 
 
 def judge(level: Level, name: str, cases: list[Case] | None = None) -> Found:
-    """Runs cases, by default all that a variant touches, on a card of that variant."""
+    """Runs cases, by default all that a variant touches, on a card of that variant.
+
+    They share programs as in a run of the suite.
+    """
     found = Found(variant=name)
     subject = ClientSubject("sim_card", {"variant": name})
     try:
-        for case in touched(name, level) if cases is None else cases:
-            result = run_case(case, subject, 0)
-            if result.status is Status.PASSED:
-                found.passed += 1
-            elif result.status is Status.UNSUPPORTED:
-                found.unsupported += 1
-            else:
-                found.alarms.append((case.id, f"{result.status}: {result.reason}"))
+        for some in groups(touched(name, level) if cases is None else cases, TOGETHER):
+            group = Together(subject, 0, lambda case: run_case(case, subject, 0), subject.recover)
+            group.run(some)
+            for result in group.results.values():
+                if result.status is Status.PASSED:
+                    found.passed += 1
+                elif result.status is Status.UNSUPPORTED:
+                    found.unsupported += 1
+                else:
+                    found.alarms.append((result.id, f"{result.status}: {result.reason}"))
     finally:
         subject.close()
     return found

@@ -20,7 +20,7 @@ from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings
 from accelsdk_conformance.stand_ins import Perfect, Sociable, zeros
 from accelsdk_conformance.subject import ClientSubject
-from accelsdk_conformance.together import DeviceLost, Together, may_share
+from accelsdk_conformance.together import DeviceLost, Together, groups, may_share
 
 SOME = [case for case in bundled() if case.generator == "elementwise.binary"][:8]
 
@@ -51,6 +51,14 @@ def grouped(subject, cases=SOME, recover=lambda: None):
     group = Together(subject, 0, lambda case: worker.run_case(case, subject, 0), recover)
     group.run(cases)
     return group.results
+
+
+def test_groups_keep_the_order_and_leave_device_cases_alone():
+    device = [case for case in bundled() if case.profile is Profile.DEVICE][:2]
+    cases = [*SOME[:5], device[0], *SOME[5:], device[1]]
+    sizes = [len(group) for group in groups(cases, 2)]
+    assert sizes == [2, 2, 1, 1, 2, 1, 1]
+    assert [case for group in groups(cases, 2) for case in group] == cases
 
 
 def test_right_cases_are_one_program():
