@@ -123,6 +123,10 @@ class _Suspects:
     seconds: float = 0.0
     named: bool = False
 
+    def slow(self, limit: float) -> bool:
+        """Says whether no program of so many cases can keep the limit."""
+        return self.status is Status.HUNG and self.seconds >= limit
+
     def cleared(self, result: Result, limit: float) -> Result:
         """Takes in the result of one of them alone; the last bears what none has explained.
 
@@ -131,8 +135,7 @@ class _Suspects:
         self.left -= 1
         self.seconds += result.seconds
         self.named |= not result.status.conformant
-        slow = self.status is Status.HUNG and self.seconds >= limit
-        if self.left or self.named or slow:
+        if self.left or self.named or self.slow(limit):
             return result
         ids = tuple(case.id for case in self.group)
         return only_together(result, ids, self.status, self.reason)
@@ -165,8 +168,7 @@ class Pool:
         self.about: Mapping[str, Any] = {}
         self.stopped = ""
         self.pace: Pace | None = None
-        alone = settings.study is not None or settings.retests is not None
-        self._together = 1 if alone else settings.together
+        self._alone = settings.study is not None or settings.retests is not None
         self._groups: Iterator[Group] = iter(())
         self._returned: deque[Group] = deque()
         self._suspects: dict[str, _Suspects] = {}
@@ -184,8 +186,8 @@ class Pool:
         """
         jobs = self.settings.jobs
         if isinstance(cases, Sequence):
-            jobs = min(jobs, -(-len(cases) // max(_AHEAD, self._together)))
-        self._groups = groups(cases, self._together)
+            jobs = min(jobs, -(-len(cases) // _AHEAD))
+        self._groups = groups(cases, 1 if self._alone else self.settings.together)
         started, workers = time.perf_counter(), max(1, jobs)
         try:
             for _ in range(workers):
@@ -270,6 +272,9 @@ class Pool:
         suspects = self._suspects.pop(result.id, None)
         if suspects is not None:
             result = suspects.cleared(result, self.settings.timeout)
+            if suspects.slow(self.settings.timeout) and not suspects.left:
+                self._deaths -= 1  # nothing had hung
+                self._alone = True
         self.on_result(result)
 
     def _feed(self, worker: _Worker) -> None:
@@ -287,7 +292,11 @@ class Pool:
 
     def _next(self) -> Group:
         """Returns the next cases that may share a program: one, if it can share none."""
-        return self._returned.popleft() if self._returned else next(self._groups, ())
+        group = self._returned.popleft() if self._returned else next(self._groups, ())
+        if self._alone and len(group) > 1:  # the device turned out to be too slow for programs
+            self._returned.extendleft((case,) for case in reversed(group[1:]))
+            group = group[:1]
+        return group
 
     def _refused(self, worker: _Worker, refusal: Refused) -> None:
         """A worker more that cannot open the device is one less; the last one ends the run."""

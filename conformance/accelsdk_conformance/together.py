@@ -146,9 +146,10 @@ class Together:
         return _Part(case, problem) if isinstance(problem, Problem) and may_share(problem) else None
 
     def _settle(self, parts: Sequence[_Part]) -> None:
-        if len(parts) == 1:
-            self._alone(parts[0].case)
+        """Runs parts as one program, and what is not right in it in smaller ones."""
         if len(parts) < 2:
+            for part in parts:
+                self._alone(part.case)
             return
         started = time.perf_counter()
         try:
@@ -171,23 +172,17 @@ class Together:
     def _judge(
         self, parts: Sequence[_Part], outputs: Sequence[tuple[Tensor, ...]], started: float
     ) -> None:
-        suspected = []
-        for part, out in zip(parts, outputs, strict=True):
-            found = _judged(part, out)
-            if found.status is Status.PASSED:
-                self.results[part.case.id] = found
-            else:
-                suspected.append((part, found.reason))
+        judged = [_judged(part, out) for part, out in zip(parts, outputs, strict=True)]
         each = round((time.perf_counter() - started) / len(parts), 6)
-        for part in parts:
-            if (known := self.results.get(part.case.id)) is not None:
-                self.results[part.case.id] = replace(known, seconds=each)
-        for part, reason in suspected:
-            result = self._alone(part.case)
-            if result.status.conformant:
-                self.results[part.case.id] = _only_together(
-                    result, self._fewest(part, parts), reason
-                )
+        for result in judged:
+            if result.status is Status.PASSED:
+                self.results[result.id] = replace(result, seconds=each)
+        for part, result in zip(parts, judged, strict=True):
+            if result.status is not Status.PASSED:
+                alone = self._alone(part.case)
+                if alone.status.conformant:
+                    company = self._fewest(part, parts)
+                    self.results[alone.id] = _only_together(alone, company, result.reason)
 
     def _fewest(self, part: _Part, parts: Sequence[_Part]) -> Sequence[_Part]:
         """Returns a case's company: one other that is enough to make it fail, or all."""
