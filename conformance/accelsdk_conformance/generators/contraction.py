@@ -6,6 +6,7 @@ give the same bits, so a lost element, a swapped index or one missing bit has no
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -87,7 +88,7 @@ def _finite_codes(
     fmt: Format, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.unsignedinteger[Any]]:
     """Draws any normal numbers of a format, by their codes."""
-    drawn = data.noise(rng, fmt, int(np.prod(shape)))
+    drawn = data.noise(rng, fmt, math.prod(shape))
     values = drawn.values
     plain = np.isfinite(values) & (np.abs(values) < 2.0**12) & (np.abs(values) > 2.0**-12)
     if fmt.is_float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def cast(case: Case, context: Context) -> Problem:
     shape = attributes.pop("shape", None)
     given = _cast_data(source, target, data.rng(case, context))
     if shape is not None:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         given = Tensor(source, np.resize(given.codes[2:], count).reshape(shape))
     spec = context.datasheet.cast(source.name, target.name)
     how = spec or CastSpec()
@@ -282,7 +283,7 @@ def _quantize_data(
     shape: tuple[int, ...], scale: F64, target: Format, source: Format, rng: np.random.Generator
 ) -> Tensor:
     """Half steps exactly and just beside, values beyond both ends, infinities, NaN, zeros."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     span = target.max if target.is_float else float(1 << target.bits)
     steps = rng.integers(-2 * int(span), 2 * int(span), count) / 2
     pick = rng.integers(0, 8, count)
@@ -330,7 +331,7 @@ def dequantize(case: Case, context: Context) -> Problem:
 
 def _quantised(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     """Returns codes: all of them as far as they go, each beside many others."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if fmt.bits > 16:  # what float32 holds: ONNX does not say how more is rounded
         return from_integers(rng.integers(-(2**24), 2**24, shape), fmt)
     every = rng.permutation(1 << fmt.bits)

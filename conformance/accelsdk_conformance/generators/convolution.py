@@ -7,6 +7,7 @@ to another group; zero products count in no bound.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -221,11 +222,11 @@ def _judged(
     batch, channels = layout.x[0], layout.w[0]
 
     def to_output(matrix: NDArray[Any]) -> NDArray[Any]:
-        parted = matrix.reshape(batch, int(np.prod(extents)), channels)
+        parted = matrix.reshape(batch, math.prod(extents), channels)
         return parted.swapaxes(1, 2).reshape(batch, channels, *extents)
 
     def to_matrix(output: NDArray[Any]) -> NDArray[Any]:
-        parted = output.reshape(batch, channels, int(np.prod(extents)))
+        parted = output.reshape(batch, channels, math.prod(extents))
         return parted.swapaxes(1, 2).reshape(-1, channels)
 
     turned = verdict.turned(to_output, to_matrix)
@@ -252,13 +253,13 @@ def windows(x: Codes, layout: Layout) -> tuple[Codes, tuple[int, ...]]:
     seen = seen[(slice(None), slice(None), *places, *taps)]
     extents = seen.shape[2 : 2 + rank]
     order = (0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
-    depth = x.shape[1] * int(np.prod(layout.w[2:]))
+    depth = x.shape[1] * math.prod(layout.w[2:])
     return seen.transpose(order).reshape(-1, depth), extents
 
 
 def weights(w: Codes, layout: Layout) -> Codes:
     """Returns the kernel as [C * taps, O], zero where a channel is of another group."""
-    taps = int(np.prod(layout.w[2:]))
+    taps = math.prod(layout.w[2:])
     outputs, inner = layout.w[:2]
     found = np.zeros((layout.group, inner * taps, outputs), w.dtype)
     each = outputs // layout.group
@@ -309,7 +310,7 @@ def _integer(
             right = right - zero_w.values.reshape(-1, *[1] * (len(w.shape) - 1))
         columns, extents = windows(left, now)
         value = stored(spec, columns @ weights(right, now))
-        value = value.reshape(now.x[0], int(np.prod(extents)), now.w[0]).swapaxes(1, 2)
+        value = value.reshape(now.x[0], math.prod(extents), now.w[0]).swapaxes(1, 2)
         shaped = value.reshape(now.x[0], now.w[0], *extents).astype(np.int64)
         return Problem(
             op=case.op,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -190,7 +191,7 @@ def ramp(fmt: Format, shape: tuple[int, ...]) -> Tensor:
     They count up; where there are too few codes to count with, they are mixed (the finaliser of
     MurmurHash3), for a short period would look the same after many a wrong movement.
     """
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     limit = 2 if fmt.kind is Kind.BOOL else 1 << min(fmt.bits, 32)
     codes = np.arange(count, dtype=np.uint64) * np.uint64(37) + np.uint64(11)
     if limit < 256:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -142,7 +143,7 @@ def _shaped(fmt: Format, shape: str, rng: np.random.Generator) -> Tensor:
         "six": (1, 2, 3, 1, 5, 2),
         "empty": (3, 0),
     }
-    return Tensor(fmt, some[: int(np.prod(sizes[shape]))].reshape(sizes[shape]))
+    return Tensor(fmt, some[: math.prod(sizes[shape])].reshape(sizes[shape]))
 
 
 def _samples(fmt: Format, rng: np.random.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -179,7 +180,7 @@ def _scattered(rng: np.random.Generator) -> dict[str, Move]:
     """Returns movements into places, each written once: ScatterElements, ScatterND."""
 
     def elements(shape: Shape, axis: int, at: Shape) -> Move:
-        lines = [rng.permutation(shape[axis])[: at[axis]] for _ in range(np.prod(at) // at[axis])]
+        lines = [rng.permutation(shape[axis])[: at[axis]] for _ in range(math.prod(at) // at[axis])]
         rest = tuple(n for a, n in enumerate(at) if a != axis % len(at))
         index = np.moveaxis(np.array(lines).reshape(*rest, at[axis]), -1, axis)
         index = index - shape[axis] * rng.integers(0, 2, at)  # negative ones count from the end
@@ -196,7 +197,7 @@ def _scattered(rng: np.random.Generator) -> dict[str, Move]:
 
     def rows(shape: Shape, depth: int, count: Shape) -> Move:
         extents = shape[:depth]
-        flat = rng.permutation(int(np.prod(extents)))[: int(np.prod(count))]
+        flat = rng.permutation(math.prod(extents))[: math.prod(count)]
         index: Codes = np.stack(np.unravel_index(flat, extents), axis=-1).reshape(*count, depth)
         back = rng.integers(0, 2, index.shape)  # negative ones count from the end
         index = index - np.array(extents) * back
@@ -268,7 +269,7 @@ def move(case: Case, context: Context) -> Problem:
     """One movement of one format, on a ramp of codes that runs on from operand to operand."""
     fmt = data.format_of(case, 0)
     variant = MOVES[f"{case.op}/{case.parameters['variant']}"]
-    sizes = [int(np.prod(shape)) for shape in variant[0]]
+    sizes = [math.prod(shape) for shape in variant[0]]
     run = data.ramp(fmt, (sum(sizes),)).codes
     parts = np.split(run, np.cumsum(sizes)[:-1])
     tensors = [Tensor(fmt, p.reshape(shape)) for p, shape in zip(parts, variant[0], strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -229,7 +230,7 @@ def _noise_set(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
 
 def _shaped(shape: tuple[int, ...], axis: int) -> BlockSet:
     def make(element: Format, rng: np.random.Generator) -> tuple[F64, int]:
-        ramp = np.exp2(np.arange(np.prod(shape)).reshape(shape) % 23 - 11)
+        ramp = np.exp2(np.arange(math.prod(shape)).reshape(shape) % 23 - 11)
         return oracle.float32(ramp * rng.uniform(-1.9, 1.9, shape)), axis
 
     return make

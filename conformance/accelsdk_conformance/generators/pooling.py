@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -140,13 +141,13 @@ def _taps(window: Window, results: Shape) -> tuple[NDArray[np.int64], Mask, Mask
         flat = flat * extent + np.clip(line, 0, extent - 1)
         inside = inside & (line >= 0) & (line < extent)
         counted = counted & (line < extent + pads[i + rank])
-    taps = (int(np.prod(kernel)), *results)
+    taps = (math.prod(kernel), *results)
     return flat.reshape(taps), inside.reshape(taps), counted.reshape(taps)
 
 
 def _seen(x: F64, flat: NDArray[np.int64]) -> F64:
     """Returns the items [taps, N, C, *results] of each plane."""
-    planes = x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
+    planes = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     return np.moveaxis(planes[:, :, flat], 2, 0)
 
 
@@ -176,7 +177,7 @@ def _check_seen(seen: Mask) -> None:
 
 def _by_column(flat: NDArray[np.int64], extents: Shape) -> NDArray[np.int64]:
     """Counts positions with the first spatial axis fastest."""
-    count = int(np.prod(extents))
+    count = math.prod(extents)
     plane, inner = flat // count, flat % count
     at = np.unravel_index(inner, extents)
     return plane * count + np.ravel_multi_index(at, extents, order="F")

@@ -57,7 +57,7 @@ def fold(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     axes = tuple(axis % x.ndim for axis in axes)
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     moved = x.transpose(*kept, *axes)
-    return moved.reshape(int(np.prod([x.shape[a] for a in kept], dtype=np.int64)), -1)
+    return moved.reshape(math.prod([x.shape[a] for a in kept]), -1)
 
 
 def folded_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> tuple[int, ...]:
@@ -108,7 +108,7 @@ def _values(fmt: Format, shape: tuple[int, ...], kind: str, rng: np.random.Gener
     if kind == "normal":
         return encode(rng.normal(size=shape) * np.exp2(rng.integers(-6, 6, shape)), fmt)
     if kind == "wrap":
-        return Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
+        return Tensor(fmt, data.noise(rng, fmt, math.prod(shape)).codes.reshape(shape))
     top = 200 if fmt.precision >= 24 or not fmt.is_float else 1
     values = rng.integers(-top, top + 1, shape).astype(np.float64)
     if not fmt.is_float:

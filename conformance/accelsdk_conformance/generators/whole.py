@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,6 @@ def _factor(
     fmt: Format, shape: tuple[int, ...], bits: int | None, rng: np.random.Generator
 ) -> Tensor:
     if bits is None:
-        return Tensor(fmt, data.noise(rng, fmt, int(np.prod(shape))).codes.reshape(shape))
+        return Tensor(fmt, data.noise(rng, fmt, math.prod(shape)).codes.reshape(shape))
     values = rng.integers(1 << (bits - 1), 1 << bits, shape)
     return from_integers(values * rng.choice([-1, 1], shape) if fmt.is_signed else values, fmt)

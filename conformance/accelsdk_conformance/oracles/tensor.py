@@ -9,6 +9,7 @@ anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -115,9 +116,11 @@ def decode_integers(codes: Codes, fmt: Format) -> NDArray[np.int64]:
 
 def from_integers(values: NDArray[Any], fmt: Format) -> Tensor:
     """Wraps integers into the codes of an integer or bool format (two's complement)."""
-    wide = np.asarray(values).astype(np.int64).astype(np.uint64)
-    mask = np.uint64((1 << fmt.bits) - 1)
-    return Tensor(fmt, (wide & mask).astype(code_dtype(fmt)))
+    dtype = code_dtype(fmt)
+    codes = np.asarray(values).astype(np.int64).astype(dtype)  # wraps
+    if fmt.bits != 8 * dtype.itemsize:
+        codes &= dtype.type((1 << fmt.bits) - 1)
+    return Tensor(fmt, codes)
 
 
 @cache
@@ -316,7 +319,7 @@ def pack(codes: Codes, fmt: Format) -> bytes:
 
 def unpack(data: bytes | memoryview, fmt: Format, shape: tuple[int, ...]) -> Tensor:
     """Reads codes back from device bytes; padding bits of the last byte are ignored."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if fmt.bits % 8 == 0:
         codes = np.frombuffer(data, dtype=code_dtype(fmt), count=count)
         return Tensor(fmt, codes.reshape(shape))

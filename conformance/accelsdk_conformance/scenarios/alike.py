@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -70,7 +71,7 @@ def _attributes(op: str, *pairs: _Given, **given: Attribute) -> list[_Twin]:
 
 
 def _far_apart(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return np.asarray(rng.permutation(int(np.prod(shape))).reshape(shape) * 256.0)
+    return np.asarray(rng.permutation(math.prod(shape)).reshape(shape) * 256.0)
 
 
 def _places(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -78,7 +79,7 @@ def _places(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _powers(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return np.asarray(np.exp2(rng.permutation(int(np.prod(shape))) - 4.0))
+    return np.asarray(np.exp2(rng.permutation(math.prod(shape)) - 4.0))
 
 
 def _small(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from accelsdk.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -206,7 +208,7 @@ def sub_byte(lab: Lab) -> None:
     for name, bits in (("int2", 2), ("int4", 4), ("float4_e2m1fn", 4), ("float6_e3m2fn", 6)):
         for shape in ((5, 7), (1,), (3,), (4, 16)):
             buffer = lab.device.empty(name, shape)
-            count = int(np.prod(shape))
+            count = math.prod(shape)
             equal(buffer.nbytes, -(-count * bits // 8), f"bytes of {count} {name}")
             codes = lab.rng.integers(0, 1 << bits, count)
             packed = sum(int(code) << (bits * i) for i, code in enumerate(codes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -385,7 +386,7 @@ def zero_sized(lab: Lab) -> None:
     for shape in ((0,), (0, 3), ()):
         kind = TensorType(lab.format, shape)
         with lab.build([kind, kind], lambda make, x, y: make.op("Add", x, y)) as program:
-            x = lab.values(int(np.prod(shape))).reshape(shape)
+            x = lab.values(math.prod(shape)).reshape(shape)
             (got,) = lab.run(program, x, x)
             equal(got.shape, shape, "shape of the result")
             equal(got, x + x, f"sum of {shape}")
