@@ -32,45 +32,41 @@ def graph_of(*problems: Problem) -> Graph:
     Raises:
         GraphError: A defect of the generator: a node breaks a rule of the op table.
     """
+    nodes = [_node(problem, number) for number, problem in enumerate(problems)]
     inputs: list[Value] = []
-    outputs: list[Value] = []
     constants: list[Constant] = []
-    nodes: list[Node] = []
-    for number, problem in enumerate(problems):
-        values = [
-            None
-            if tensor is None
-            else Value(f"operand{number}.{i}", TensorType(tensor.format, tensor.shape))
-            for i, tensor in enumerate(problem.operands)
-        ]
-        types = ops.infer(
-            problem.op,
-            [None if value is None else value.type for value in values],
-            problem.attributes,
-            problem.outputs,
-        )
-        results = tuple(Value(f"result{number}.{i}", kind) for i, kind in enumerate(types))
-        name = f"node{number}"
-        nodes.append(
-            Node(
-                problem.op,
-                tuple(values),
-                results,
-                attributes=problem.attributes,
-                domain=CORE,
-                name=name,
-                origin=(name,),
-            )
-        )
-        outputs += results
-        for i, (value, tensor) in enumerate(zip(values, problem.operands, strict=True)):
+    for problem, node in zip(problems, nodes, strict=True):
+        for i, (value, tensor) in enumerate(zip(node.inputs, problem.operands, strict=True)):
             if value is None or tensor is None:
                 continue
             if i in problem.constants:
                 constants.append(_constant(value, tensor))
             else:
                 inputs.append(value)
-    return Graph(tuple(inputs), tuple(outputs), tuple(constants), tuple(nodes), name="case")
+    outputs = tuple(value for node in nodes for value in node.outputs if value is not None)
+    return Graph(tuple(inputs), outputs, tuple(constants), tuple(nodes), name="case")
+
+
+def _node(problem: Problem, number: int) -> Node:
+    types = [
+        None if tensor is None else TensorType(tensor.format, tensor.shape)
+        for tensor in problem.operands
+    ]
+    operands = (
+        None if kind is None else Value(f"operand{number}.{i}", kind)
+        for i, kind in enumerate(types)
+    )
+    results = ops.infer(problem.op, types, problem.attributes, problem.outputs)
+    name = f"node{number}"
+    return Node(
+        problem.op,
+        tuple(operands),
+        tuple(Value(f"result{number}.{i}", kind) for i, kind in enumerate(results)),
+        attributes=problem.attributes,
+        domain=CORE,
+        name=name,
+        origin=(name,),
+    )
 
 
 def _constant(value: Value, tensor: Tensor) -> Constant:
