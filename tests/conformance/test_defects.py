@@ -29,7 +29,7 @@ def test_the_suite_kills(name, bench):
     assert not bench.alarms
 
 
-@pytest.mark.parametrize("name", [*catalogue.BY_NAME][::6])
+@pytest.mark.parametrize("name", [*catalogue.BY_NAME][::12])
 def test_the_suite_kills_in_company(name):
     """In programs as a run makes them; of all: ``python -m tests.conformance.kill --together``."""
     assert together(name, CASES).killers

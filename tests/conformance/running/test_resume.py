@@ -165,7 +165,11 @@ def test_an_interrupted_run_goes_on_to_the_same_report(tmp_path):
 
 
 def test_an_interrupt_from_the_keyboard_ends_the_workers_and_says_how_to_go_on(tmp_path):
-    code = "import sys; from accelsdk.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    # A shell that started the tests in the background had interrupts ignored: that is inherited.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from accelsdk.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     arguments = ["conformance", "--plugin", "sim_card", "--report", str(tmp_path), "--jobs", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
