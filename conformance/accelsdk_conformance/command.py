@@ -99,7 +99,7 @@ def command(
         int | None,
         typer.Option(
             min=1,
-            help="Cases that may share a program; what fails there is run again alone. "
+            help="Cases of one op that may share a program; what fails there runs alone. "
             "Default: 16, and 1 at the exhaustive level.",
             rich_help_panel=_RUNNING,
         ),

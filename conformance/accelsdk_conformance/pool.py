@@ -50,13 +50,18 @@ class _Worker:
     errors: IO[bytes]
     pending: deque[Group] = field(default_factory=deque)
     since: float = field(default_factory=time.monotonic)
-    ready: bool = False
+    opened: float | None = None
     buffer: bytes = b""
 
     @property
     def timed(self) -> bool:
         """Whether it owes an answer: to its opening, or to a case."""
         return bool(self.pending) or not self.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has opened the plugin."""
+        return self.opened is not None
 
     @property
     def ahead(self) -> int:
@@ -86,20 +91,20 @@ class _Worker:
 
 
 class Pace(NamedTuple):
-    """How fast cases ran, the starts of the workers included.
+    """How fast cases ran.
 
     Attributes:
         cases: How many.
-        seconds: That they took.
-        workers: That ran them.
+        seconds: From the start of the first worker to the end.
+        worked: Sum over the workers of the seconds from when each had opened the plugin.
     """
 
     cases: int
     seconds: float
-    workers: int
+    worked: float
 
     def __str__(self) -> str:
-        rate = self.cases / self.seconds / self.workers
+        rate = self.cases / max(self.worked, 1e-9)
         return f"{self.cases} cases in {self.seconds:.1f} s: {rate:.0f} a second and worker"
 
 
@@ -176,6 +181,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._deaths = 0
         self._answered = 0
+        self._worked = 0.0
         self._refusal: Refused | None = None
 
     def run(self, cases: Iterable[Case]) -> None:
@@ -188,9 +194,9 @@ class Pool:
         if isinstance(cases, Sequence):
             jobs = min(jobs, -(-len(cases) // _AHEAD))
         self._groups = groups(cases, 1 if self._alone else self.settings.together)
-        started, workers = time.perf_counter(), max(1, jobs)
+        started = time.monotonic()
         try:
-            for _ in range(workers):
+            for _ in range(max(1, jobs)):
                 self._start()
             while self._workers:
                 self._step()
@@ -198,7 +204,7 @@ class Pool:
             for worker in list(self._workers):
                 self._drop(worker)
             self._selector.close()
-        self.pace = Pace(self._answered, time.perf_counter() - started, workers)
+        self.pace = Pace(self._answered, time.monotonic() - started, self._worked)
 
     def _start(self) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 # lives as long as the worker
@@ -255,7 +261,7 @@ class Pool:
             self._refused(worker, Refused(message["refused"], message["text"]))
         elif "ready" in message:
             self.about = message["ready"]
-            worker.ready = True
+            worker.opened = time.monotonic()
             self.on_ready(self.about)
         else:
             results = [Result.from_data(data) for data in message["results"]]
@@ -364,6 +370,8 @@ class Pool:
     def _drop(self, worker: _Worker) -> None:
         """Ends a worker for good."""
         self._workers.remove(worker)
+        if worker.opened is not None:
+            self._worked += time.monotonic() - worker.opened
         if worker.process.stdout is not None:
             self._selector.unregister(worker.process.stdout)
         with suppress(BrokenPipeError):  # it is dead already: there is nothing left to tell it

@@ -49,24 +49,27 @@ def usual(level: Level) -> int:
 
 
 def groups(cases: Iterable[Case], size: int) -> Iterator[tuple[Case, ...]]:
-    """Yields cases in their order, as many together as may share a program.
+    """Yields cases that may share a program: of one op and one row of formats.
+
+    A program of one kind of node is compiled as one node is. In mixed company a runtime chooses
+    for the whole: onnxruntime takes other kernels for a Cast where another node needs a newer
+    operator set, and two of its findings are gone (decision 13).
 
     Args:
-        cases: Are drawn as the groups are.
+        cases: In any order; those of a group keep theirs.
         size: Cases of a group, at most; of the device profile each is one by itself.
     """
-    group: list[Case] = []
+    open_groups: dict[tuple[str, tuple[str, ...]], list[Case]] = {}
     for case in cases:
-        lonely = case.profile is Profile.DEVICE
-        if lonely and group:
-            yield tuple(group)
-            group = []
+        if size == 1 or case.profile is Profile.DEVICE:
+            yield (case,)
+            continue
+        kind = case.op, case.formats
+        group = open_groups.setdefault(kind, [])
         group.append(case)
-        if lonely or len(group) == size:
-            yield tuple(group)
-            group = []
-    if group:
-        yield tuple(group)
+        if len(group) == size:
+            yield tuple(open_groups.pop(kind))
+    yield from map(tuple, open_groups.values())
 
 
 def may_share(problem: Problem) -> bool:

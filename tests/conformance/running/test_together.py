@@ -10,7 +10,7 @@ from stand_ins import install_sociable
 from accelsdk.cli.main import main
 from accelsdk.errors import DeviceFault, UnsupportedGraph
 from accelsdk_conformance import worker
-from accelsdk_conformance.case import Profile, select
+from accelsdk_conformance.case import Level, Profile, select
 from accelsdk_conformance.catalogue import bundled
 from accelsdk_conformance.problem import Problem
 from accelsdk_conformance.registry import generator
@@ -53,12 +53,17 @@ def grouped(subject, cases=SOME, recover=lambda: None):
     return group.results
 
 
-def test_groups_keep_the_order_and_leave_device_cases_alone():
-    device = [case for case in bundled() if case.profile is Profile.DEVICE][:2]
-    cases = [*SOME[:5], device[0], *SOME[5:], device[1]]
-    sizes = [len(group) for group in groups(cases, 2)]
-    assert sizes == [2, 2, 1, 1, 2, 1, 1]
-    assert [case for group in groups(cases, 2) for case in group] == cases
+def test_groups_are_of_one_op_and_formats_and_leave_device_cases_alone():
+    cases = [case for case in bundled() if case.level is not Level.EXHAUSTIVE]
+    found = [*groups(cases, 16)]
+    assert sorted(case.id for group in found for case in group) == sorted(c.id for c in cases)
+    assert all(len({(case.op, case.formats) for case in group}) == 1 for group in found)
+    assert max(map(len, found)) == 16
+    place = {case.id: number for number, case in enumerate(cases)}
+    for group in found:
+        assert [place[c.id] for c in group] == sorted(place[c.id] for c in group)
+        assert len(group) == 1 or group[0].profile is not Profile.DEVICE
+    assert [case for (case,) in groups(cases, 1)] == cases
 
 
 def test_right_cases_are_one_program():
