@@ -51,9 +51,8 @@ def usual(level: Level) -> int:
 def groups(cases: Iterable[Case], size: int) -> Iterator[tuple[Case, ...]]:
     """Yields cases that may share a program: of one op and one row of formats.
 
-    A program of one kind of node is compiled as one node is. In mixed company a runtime chooses
-    for the whole: onnxruntime takes other kernels for a Cast where another node needs a newer
-    operator set, and two of its findings are gone (decision 13).
+    A program of one kind of node is compiled as one node is. In mixed company a backend may choose
+    another way for the whole, and what is wrong alone is not seen (decision 13).
 
     Args:
         cases: In any order; those of a group keep theirs.
