@@ -23,7 +23,7 @@ from accelsdk_conformance.report.html import require_jinja
 from accelsdk_conformance.run import COULD_NOT_RUN, USAGE, Interrupted, Run, run
 from accelsdk_conformance.selection import Selection, Shard, read_ids
 from accelsdk_conformance.settings import Settings, Study, quoted
-from accelsdk_conformance.together import usual
+from accelsdk_conformance.together import usual_size
 from accelsdk_conformance.vendor import vendor_case_files
 
 INTERRUPTED = 130  # as a shell tells an interrupt
@@ -175,7 +175,7 @@ def command(
         seed=seed,
         timeout=timeout,
         jobs=jobs,
-        together=max(together or usual(level), len(replay or ())),
+        together=max(together or usual_size(level), len(replay or ())),
         device=device,
     )
     if select_from is not None and (select_ or profile):

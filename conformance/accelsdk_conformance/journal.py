@@ -26,7 +26,7 @@ from accelsdk_conformance.settings import Settings
 Head = dict[str, Any]
 
 NAME = "journal.jsonl"
-_FORMAT = 1
+_FORMAT = 2
 _SYNC = 1.0  # seconds between two flushes to the disk: what a power cut may cost
 
 

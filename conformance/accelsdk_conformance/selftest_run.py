@@ -59,9 +59,7 @@ def company_hides_nothing() -> Iterator[str]:
 
 
 def _together(cases: Sequence[case.Case], subject: together.Company) -> dict[str, Result]:
-    group = together.Together(
-        subject, 0, lambda one: worker.run_case(one, subject, 0), lambda: None
-    )
+    group = together.Together(subject, 0, lambda one: worker.run_case(one, subject, 0))
     group.run(cases)
     return group.results
 

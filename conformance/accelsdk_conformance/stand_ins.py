@@ -47,6 +47,9 @@ class Perfect:
         """Returns the outputs of each problem."""
         return [self.run(problem, problem.poison) for problem in problems]
 
+    def recover(self) -> None:
+        """Does nothing: it never fails for good."""
+
 
 class Changed(Perfect):
     """Answers with the right outputs after a change.

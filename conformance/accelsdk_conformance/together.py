@@ -38,12 +38,15 @@ class Company(Subject, Protocol):
             SentinelOverwritten: Memory around an output changed.
         """
 
+    def recover(self) -> None:
+        """Resets a device that has failed; raises an `AccelError` if it does not come back."""
+
 
 class DeviceLost(Exception):
     """The device does not come back; the text says why."""
 
 
-def usual(level: Level) -> int:
+def usual_size(level: Level) -> int:
     """Returns how many cases share a program unless it is said otherwise (decision 13)."""
     return 1 if level is Level.EXHAUSTIVE else TOGETHER
 
@@ -94,7 +97,6 @@ class Together:
         subject: On what.
         seed: Added to every case's own seed.
         run_case: Runs one case by itself.
-        recover: Resets a device that has failed; raises an `AccelError` if it does not come back.
 
     Attributes:
         results: By id, of all cases that were run.
@@ -103,7 +105,6 @@ class Together:
     subject: Company
     seed: int
     run_case: Callable[[Case], Result]
-    recover: Callable[[], None]
     results: dict[str, Result] = field(default_factory=dict)
 
     def run(self, cases: Sequence[Case]) -> None:
@@ -129,7 +130,7 @@ class Together:
     def _recover(self, case: Case, why: str) -> None:
         """Resets the device if it has failed; a case that it does not survive is `LOST`."""
         try:
-            self.recover()
+            self.subject.recover()
         except AccelError as error:
             text = " ".join(str(error).split())
             found = self.results.get(case.id) or Result(id=case.id, status=Status.LOST)
@@ -169,7 +170,7 @@ class Together:
         self._settle(parts[half:])
         found = [self.results[part.case.id] for part in parts]
         if why and all(result.status.conformant for result in found):
-            self.results[found[-1].id] = _only_together(found[-1], parts, why)
+            self.results[found[-1].id] = _failed_together(found[-1], parts, why)
 
     def _judge(
         self, parts: Sequence[_Part], outputs: Sequence[tuple[Tensor, ...]], started: float
@@ -184,7 +185,7 @@ class Together:
                 alone = self._alone(part.case)
                 if alone.status.conformant:
                     company = self._fewest(part, parts)
-                    self.results[alone.id] = _only_together(alone, company, result.reason)
+                    self.results[alone.id] = _failed_together(alone, company, result.reason)
 
     def _fewest(self, part: _Part, parts: Sequence[_Part]) -> Sequence[_Part]:
         """Returns a case's company: one other that is enough to make it fail, or all."""
@@ -209,7 +210,7 @@ def _judged(part: _Part, outputs: tuple[Tensor, ...]) -> Result:
         return Result(id=part.case.id, status=Status.ERROR, reason=str(error))
 
 
-def _only_together(result: Result, parts: Iterable[_Part], why: str) -> Result:
+def _failed_together(result: Result, parts: Iterable[_Part], why: str) -> Result:
     ids = tuple(part.case.id for part in parts)
     return only_together(result, ids, Status.FAILED, why)
 

@@ -17,7 +17,7 @@ from accelsdk_conformance.report.terminal import told, verdict
 from accelsdk_conformance.run import CONFORMANT, Run, run
 from accelsdk_conformance.selection import Selection
 from accelsdk_conformance.settings import Settings, Study
-from accelsdk_conformance.together import usual
+from accelsdk_conformance.together import usual_size
 
 _SHRINKING = 400  # executions that shrinking one failure may take
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -68,7 +68,7 @@ def run_conformance(
         require_jinja()
         make_folder(folder)
     settings = Settings(
-        plugin=plugin, options=options, jobs=jobs, together=together or usual(selection.level)
+        plugin=plugin, options=options, jobs=jobs, together=together or usual_size(selection.level)
     )
     found = run(
         settings,

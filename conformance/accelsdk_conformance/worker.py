@@ -72,7 +72,7 @@ def _answer(
             return run_case(case, subject, settings.seed)
         return _looked_at(case, subject, settings)
 
-    group = Together(subject, settings.seed, run_alone, subject.recover)
+    group = Together(subject, settings.seed, run_alone)
     try:
         group.run(cases)
     except DeviceLost as error:

@@ -6,12 +6,14 @@ from accelsdk_conformance.stand_ins import Changed, Perfect, answer
 
 __all__ = ["Changed", "Perfect", "answer", "install_faulty", "install_sociable"]
 
-_PLUGIN = """
+_IMPORTS = """
 import os, signal, time
 from accelsdk.hookspecs import hookimpl
 from accelsdk_reference_cpu.backend import ReferenceCpu
 from dataclasses import replace
+"""
 
+_PLUGIN = """
 
 class Faulty(ReferenceCpu):
     @property
@@ -37,11 +39,6 @@ def accelsdk_backends():
 
 
 _SOCIABLE = """
-import os, signal, time
-from accelsdk.hookspecs import hookimpl
-from accelsdk_reference_cpu.backend import ReferenceCpu
-from dataclasses import replace
-
 
 class Sociable(ReferenceCpu):
     @property
@@ -81,7 +78,7 @@ def install_sociable(folder: Path) -> None:
 
 
 def _install(folder: Path, name: str, text: str) -> None:
-    (folder / f"{name}_plugin.py").write_text(text)
+    (folder / f"{name}_plugin.py").write_text(_IMPORTS + text)
     info = folder / f"{name}_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-plugin\nVersion: 1.0\n")

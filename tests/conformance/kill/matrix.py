@@ -244,9 +244,7 @@ def together(name: str, cases: list[Case]) -> Row:
     begun = time.perf_counter()
     try:
         for number in likely:
-            group = Together(
-                card.subject, 0, lambda case: run_case(case, card.subject, 0), card.subject.recover
-            )
+            group = Together(card.subject, 0, lambda case: run_case(case, card.subject, 0))
             group.run(made[number])
             card.row.ran += len(made[number])
             wrong = [r.id for r in group.results.values() if not r.status.conformant]

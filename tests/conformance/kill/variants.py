@@ -56,7 +56,7 @@ def judge(level: Level, name: str, cases: list[Case] | None = None) -> Found:
     subject = ClientSubject("sim_card", {"variant": name})
     try:
         for some in groups(touched(name, level) if cases is None else cases, TOGETHER):
-            group = Together(subject, 0, lambda case: run_case(case, subject, 0), subject.recover)
+            group = Together(subject, 0, lambda case: run_case(case, subject, 0))
             group.run(some)
             for result in group.results.values():
                 if result.status is Status.PASSED:

@@ -47,8 +47,8 @@ class Counting(Perfect):
         return tuple(zeros(problem, out) for out in outputs) if bad else outputs
 
 
-def grouped(subject, cases=SOME, recover=lambda: None):
-    group = Together(subject, 0, lambda case: worker.run_case(case, subject, 0), recover)
+def grouped(subject, cases=SOME):
+    group = Together(subject, 0, lambda case: worker.run_case(case, subject, 0))
     group.run(cases)
     return group.results
 
@@ -102,8 +102,11 @@ def test_an_error_of_a_shared_program_is_laid_on_its_smallest_half():
                 raise DeviceFault("the card left the bus")
             return super().run_together(problems)
 
+        def recover(self):
+            recovered.append(1)
+
     recovered = []
-    results = grouped(Breaks(), recover=lambda: recovered.append(1))
+    results = grouped(Breaks())
     failed = [result for result in results.values() if result.status is Status.FAILED]
     assert failed
     for result in failed:
@@ -132,11 +135,12 @@ def test_what_cannot_be_made_is_told_by_the_run_alone():
 
 
 def test_a_device_that_does_not_come_back_ends_it():
-    def recover():
-        raise DeviceFault("fell off the bus")
+    class Falls(Counting):
+        def recover(self):
+            raise DeviceFault("fell off the bus")
 
-    subject = Counting(wrong={SOME[2].op})
-    group = Together(subject, 0, lambda case: worker.run_case(case, subject, 0), recover)
+    subject = Falls(wrong={SOME[2].op})
+    group = Together(subject, 0, lambda case: worker.run_case(case, subject, 0))
     with pytest.raises(DeviceLost, match="fell off the bus"):
         group.run(SOME)
     assert [r.status for r in group.results.values()].count(Status.LOST) == 1
