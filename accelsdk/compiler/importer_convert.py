@@ -27,6 +27,8 @@ _SMALL = 64
 _OWN = ("", "ai.onnx")
 #: From this opset on, a Scan is what it is in the pinned one.
 _SCAN_9 = 9
+#: The opsets in which the bounds of Clip are attributes that have defaults.
+_CLIP_6 = range(6, 11)
 
 
 def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> onnx.ModelProto:
@@ -78,7 +80,9 @@ def converted(model: onnx.ModelProto, lowered: Container[tuple[str, str]]) -> on
 
 
 def _hide(graph: onnx.GraphProto, version: int) -> None:
-    """Hides what onnx's converter would change the meaning of."""
+    """Hides or spells out what onnx's converter would change the meaning of."""
+    if version in _CLIP_6:
+        _spell_bounds(graph)
     if version < importer_rows.ROWS_13:
         importer_rows.hide(graph)
     if version < _SCAN_9:
@@ -90,6 +94,26 @@ def _show(graph: onnx.GraphProto, version: int) -> None:
         importer_rows.show(graph)
     if version < _SCAN_9:
         importer_scan8.show(graph)
+
+
+def _spell_bounds(graph: onnx.GraphProto) -> None:
+    """Gives each Clip of opset 6 the bounds that it leaves out, in place.
+
+    Whatever the format, they default to the largest finite numbers of float32; the converter
+    takes some of them for no bound.
+    """
+    for node in graph.node:
+        if node.op_type == "Clip" and node.domain in _OWN:
+            given = {item.name for item in node.attribute}
+            schema = defs.get_schema("Clip", _CLIP_6.start, "")
+            node.attribute.extend(
+                bound.default_value
+                for name, bound in schema.attributes.items()
+                if name not in given
+            )
+        for item in node.attribute:
+            if item.HasField("g"):
+                _spell_bounds(item.g)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -214,8 +238,7 @@ def upgraded(
             given.append(helper.make_tensor_value_info(f"i{at}", kind, value.shape))
     results = [onnx.ValueInfoProto(name=item) for item in alone.output if item]
     graph = helper.make_graph([alone], "node", given, results, held)
-    if version < importer_rows.ROWS_13:
-        importer_rows.hide(graph)
+    _hide(graph, version)
     opset = helper.make_opsetid("", version)
     # 10 is the last IR version before formats that older opsets do not have.
     model = helper.make_model(graph, opset_imports=[opset], ir_version=10)

@@ -238,6 +238,10 @@ def bound_free(
     if width is not None and width > 1:
         stores = np.maximum(np.minimum(stores, -(-length // (width - 1)) + 8), 1)
     bits = spec.significand_bits
+    if spec.addend != "in_chunk":  # stored by itself before the products, or added after them
+        stores = stores + 1
+    if spec.addend in (None, "separate"):
+        bits = min(bits, spec.range_format.precision)
     alpha = 0.0 if spec.align_bits is None else _factor(spec.align_rounding)
     rho = _factor(spec.store_rounding)
     products = rho * np.asarray(product_ulps, np.float64) * 2.0 ** (1 - bits)

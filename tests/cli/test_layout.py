@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsdk.cli.explanation.layout import LAYER, Net, _isotonic, lay_out
@@ -25,7 +25,6 @@ def graphs(draw):
 
 
 @given(graphs())
-@settings(deadline=None)
 def test_boxes_do_not_overlap_and_edges_lead_down_or_to_the_next_column(graph):
     widths, nets = graph
     found = lay_out(widths, nets, PAGE)
@@ -47,7 +46,6 @@ def test_boxes_do_not_overlap_and_edges_lead_down_or_to_the_next_column(graph):
 
 
 @given(graphs())
-@settings(deadline=None)
 def test_every_edge_is_drawn_or_told_as_a_stub(graph):
     widths, nets = graph
     found = lay_out(widths, nets, PAGE)

@@ -121,7 +121,7 @@ def contracted_is_acyclic(graph: Graph, claims) -> bool:
 
 
 @given(graph=graphs(most=14), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_random_claims(graph, data):
     names = [node.name for node in graph.nodes]
     colours = data.draw(st.lists(st.integers(0, 4), min_size=len(names), max_size=len(names)))

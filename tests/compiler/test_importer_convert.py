@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
 
 from accelsdk.compiler import importer, pipeline
 from accelsdk.errors import ModelError, UnsupportedGraph
@@ -65,6 +66,24 @@ def test_results_keep_their_names():
     assert [node.op for node in graph.nodes] == [
         *("Relu", "SimplifiedLayerNormalization", "Softmax"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("attributes", [{}, {"min": 0.0}, {"max": 0.0}], ids=["none", "min", "max"])
+@pytest.mark.parametrize("alone", [False, True], ids=["converted", "upgraded"])
+def test_bounds_that_an_old_clip_leaves_out_are_those_of_float32(kind, attributes, alone):
+    """The schema of opset 6 says so; onnxruntime and onnx's evaluator agree."""
+    x = np.array([-np.inf, -6e4, -1, 1, 6e4, np.inf, np.nan, 0], kind)
+    clip = helper.make_node("Clip", ["x"], ["y"], **attributes)
+    one = numpy_helper.from_array(np.ones(4, np.float32), "one")
+    skipped = helper.make_node("SimplifiedLayerNormalization", ["one", "one"], ["s"])
+    old, mixed = _model([clip], 9, shape=x.shape), _model([skipped, clip], 9, [one], x.shape)
+    for model in (old, mixed):
+        model.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(x.dtype)
+    with np.errstate(over="ignore"):
+        (expected,) = ReferenceEvaluator(old).run(None, {"x": x})
+    found = evaluate(pipeline.to_core(mixed if alone else old), {"x": x})["y"]
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])

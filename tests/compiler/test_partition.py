@@ -147,7 +147,7 @@ def fewest_parts(found: Plan) -> int:
 
 
 @given(graph=graphs(most=12), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_plan_runs_to_the_bits_of_the_whole(graph, data):
     refused = data.draw(st.sets(st.sampled_from(names(graph))))
     emulated = data.draw(st.sets(st.sampled_from(names(graph))))
@@ -166,7 +166,7 @@ def test_a_plan_runs_to_the_bits_of_the_whole(graph, data):
 
 
 @given(graph=graphs(most=12), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_three_places(graph, data):
     one = data.draw(st.sets(st.sampled_from(sorted(TABLE)), max_size=60))
     two = data.draw(st.sets(st.sampled_from(sorted(TABLE)), max_size=60))

@@ -254,7 +254,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return b.graph(values[:1], outputs)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(graphs())
 def test_passes_keep_the_meaning(graph):
     check(graph, *ALL, exact=True)

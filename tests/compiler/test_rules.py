@@ -12,7 +12,7 @@ from accelsdk.kernels.api import evaluate
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-SMALL = settings(deadline=None, max_examples=25)
+SMALL = settings(max_examples=25)
 
 
 def compare(op, inputs, constants=(), *, outputs=1, terms=1, **attributes):

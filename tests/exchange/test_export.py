@@ -21,7 +21,7 @@ from tests.graph.strategies import Source, add_node, graphs
 
 
 @given(graph=graphs(most=5))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_graph_exports_as_valid_onnx(graph):
     for expand in (False, True):
         model = to_onnx(graph, expand=expand)
@@ -42,7 +42,7 @@ SUPPORTED = (f.FLOAT32, f.INT32, f.INT64, f.BOOL, f.E4M3, f.E2M1, f.E8M0, f.MXIN
 
 @pytest.mark.parametrize("op", [op for op in EXACT if op not in ELSEWHERE])
 @given(data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 def test_exact_op_gives_the_bits_of_the_kernels(op, data):
     source = Source(data.draw, formats=SUPPORTED)
     results = add_node(source, op)

@@ -25,7 +25,7 @@ def drawn(value, rng, positive):
 
 @pytest.mark.parametrize("op", COMPOSITES)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_kernel_and_decomposition_agree(op, data):
     source = Source(data.draw, least=0)  # empty axes, too
     results = add_node(source, op)

@@ -27,7 +27,7 @@ MOVING = ("Add", "Mul", "Relu", "Reshape", "Concat", "Softmax", "Split", "Transp
     alignment=st.sampled_from([1, 16, 64, 512]),
     views=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_plan_holds_and_brute_force_agrees(graph, alignment, views, in_place):
     found = plan(graph, alignment, in_place, views)
     check_plan(graph, found, in_place)

@@ -41,7 +41,7 @@ def test_every_op_has_a_recipe():
 
 @pytest.mark.parametrize("op", TABLE)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_node_verifies_and_costs_something(op, data):
     source = Source(data.draw, least=0)
     results = add_node(source, op)
@@ -54,7 +54,7 @@ def test_any_node_verifies_and_costs_something(op, data):
 
 @pytest.mark.parametrize("op", [name for name, row in TABLE.items() if row.is_composite])
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_decomposition_verifies_and_holds_no_composite(op, data):
     source = Source(data.draw)
     results = add_node(source, op)

@@ -49,7 +49,7 @@ def buffers(draw):
 
 
 @given(buffers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_places_are_those_of_the_plain_algorithm(given_buffers):
     with mock.patch.object(placement, "_REPAIRS", 0):
         assert place(given_buffers) == plainly(given_buffers)
@@ -66,7 +66,7 @@ def arena(buffers, offsets):
 
 
 @given(buffers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_repairs_never_make_the_arena_larger_nor_buffers_overlap(given_buffers):
     offsets = place(given_buffers)
     assert arena(given_buffers, offsets) <= arena(given_buffers, plainly(given_buffers))

@@ -44,7 +44,7 @@ def same(one: Graph, two: Graph) -> bool:
 
 
 @given(graph=graphs(least_extent=0))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_round_trip(graph):
     data = dump(graph)
     back = load(data)

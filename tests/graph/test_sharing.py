@@ -31,7 +31,7 @@ def contents(random, value):
 
 @pytest.mark.parametrize("op", [*ELEMENTWISE, *OTHERS])
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_an_element_that_may_be_overwritten_is_read_for_itself_alone(op, data):
     source = Source(data.draw, formats=FORMATS)
     add_node(source, op)

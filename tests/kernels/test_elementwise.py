@@ -151,7 +151,7 @@ def test_binary_against_onnxruntime(op, compute, peer, within_ulp):
         assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=4))
 def test_binary_broadcast(shapes):
     a, b = (np.arange(math.prod(s), dtype=np.float32).reshape(s) for s in shapes.input_shapes)

@@ -75,7 +75,7 @@ def test_concat_and_split(compute):
     assert np.array_equal(compute("Concat", X, X, axis=-1), np.concatenate([X, X], -1))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_slice_follows_python(data):
     shape = data.draw(SHAPES)
@@ -90,7 +90,7 @@ def test_slice_follows_python(data):
     assert np.array_equal(back, x[(slice(None),) * axis + (slice(None, None, -step),)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_pad_then_crop_is_identity(data):
     shape = data.draw(SHAPES)
@@ -104,7 +104,7 @@ def test_pad_then_crop_is_identity(data):
     assert np.array_equal(apply("Pad", grown, pads=tuple(-p for p in pads)), x)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_gather_follows_take(data):
     shape = data.draw(SHAPES)

@@ -87,7 +87,7 @@ def test_extremes_propagate_nan_from_every_lane(op, compute):
         assert np.isnan(out[1])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_sum_over_any_axes(data):
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))

@@ -67,7 +67,7 @@ def run(backend, given, graph, feeds):
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("op", TABLE)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 def test_what_is_supported_compiles_and_runs(op, name, data):
     backend, given = BACKENDS[name]
     source = Source(data.draw)

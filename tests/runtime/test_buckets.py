@@ -151,7 +151,7 @@ def pair(request, client):
 def test_every_extent_gives_what_its_exact_shape_gives(pair):
     bucketed, exact, feeds, bound = pair
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(n=st.integers(0, 14), seed=st.integers(0, 2**16))
     def check(n, seed):
         fed = feeds(n, np.random.default_rng(seed))

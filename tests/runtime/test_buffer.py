@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsdk.backend.observer import EventKind, Observer
@@ -149,7 +149,6 @@ def test_a_failed_source_fails_the_copy(capabilities):
 # -- views ---------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(0, N), st.integers(0, N))
 def test_views_see_their_range(offset, length):
     rig = Rig("sync")

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsdk.backend.info import Target
@@ -26,7 +26,6 @@ from accelsdk.runtime.sync import Semaphore
 from tests.runtime.fakes import FakeBackend, N, Rig
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=10), st.integers(0, 20))
 def test_a_semaphore_is_the_greatest_of_its_signals(signals, wanted):
     semaphore = Semaphore()
@@ -146,7 +145,6 @@ def test_stream_copy_and_read(rig):
     assert seen.tolist() == [3] * N
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=12))
 def test_any_program_of_copies_matches_a_list(copies):
     """Work submitted to one ordered stream has the effect of doing it one by one."""

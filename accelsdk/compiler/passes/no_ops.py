@@ -47,11 +47,9 @@ def _source(node: Node) -> Value | None:
 
 def _removable(graph: Graph, node: Node, source: Value) -> bool:
     """An output keeps its copy unless the copied result can take its name."""
-    outputs = {value.name for value in graph.outputs}
-    if node.result.name not in outputs:
+    if node.result.name not in graph.output_names:
         return True
-    readers = graph.consumers.get(source.name, ())
-    return source.name in graph.producers and source.name not in outputs and readers == (node,)
+    return source.name in graph.producers and source.name not in graph.output_names
 
 
 def _join(graph: Graph) -> Graph:

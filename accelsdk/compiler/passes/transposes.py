@@ -41,11 +41,15 @@ def _run(graph: Graph) -> Graph:
 
 
 def _orders(graph: Graph) -> list[Perm]:
-    """Returns the permutations of Transposes and their inverses, those of most bytes first."""
+    """Returns the permutations of Transposes and their inverses, those of most bytes first.
+
+    One that moves no axis is a copy of an input or of another output: no order undoes it.
+    """
     found: Counter[Perm] = Counter()
     for node in graph.nodes:
         if is_core(node, "Transpose"):
-            for perm in {ints(node, "perm"), inverse(ints(node, "perm"))}:
+            order = ints(node, "perm")
+            for perm in {order, inverse(order)} - {tuple(range(len(order)))}:
                 found[perm] += node.result.type.nbytes
     return [perm for perm, _ in sorted(found.items(), key=lambda i: (-i[1], i[0]))][:_MOST_ORDERS]
 

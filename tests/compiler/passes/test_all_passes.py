@@ -35,7 +35,7 @@ def computed(graph):
 
 
 @given(graphs(OPS, most=8))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
 def test_exact_passes_keep_bits(graph):
     try:
         expected = computed(graph)
@@ -47,7 +47,7 @@ def test_exact_passes_keep_bits(graph):
 
 
 @given(graphs(OPS, most=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_all_passes_together_end_where_none_changes_anything(graph):
     after = optimised(graph, *PASSES)
     assert run_passes(after, PASSES) is after

@@ -270,7 +270,7 @@ def test_sums_beyond_int32_stay():
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_movement_keeps_bits(data):
     b = Builder()
     q = b.input("q", f.UINT8, (2, 2, 4))

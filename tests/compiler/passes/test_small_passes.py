@@ -24,7 +24,7 @@ LIMITS = st.sampled_from([None, 0.0, -0.0, -1.0, 0.5, 6.0, 3.0, -np.inf, np.inf,
 
 
 @given(st.lists(st.none() | st.tuples(LIMITS, LIMITS), min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_clamps_keep_every_bit(clamps):
     b = Builder()
     y = x = b.input("x", f.FLOAT32, SPECIAL.shape)
@@ -203,7 +203,7 @@ def test_integers_are_not_scaled():
 
 
 @given(graphs(("Add", "Relu", "Concat", "Transpose", "Where", "MatMul", "Expand"), most=14))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_constants_late_keeps_bits(graph):
     same_bits(graph, CONSTANTS_LATE)
 

@@ -31,7 +31,7 @@ def moved(graph):
         most=10,
     )
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_bits_stay_and_transposes_never_grow(graph):
     after = same_bits(graph, *PASSES)
     assert moved(after) <= moved(graph)
@@ -51,6 +51,17 @@ def test_a_pair_around_a_branch_that_joins_again_cancels():
     after = same_bits(b.graph([x], [y]), *PASSES)
     assert ops(after) == ["Relu", "Mul", "Add"]
     assert after.nodes[1].inputs[1].shape == (1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("perm", [(0, 1, 2), (1, 0, 2)])
+def test_a_copy_that_an_output_needs_comes_to_an_end(perm):
+    b = Builder()
+    x = b.input("x", FLOAT32, (3, 3, 2))
+    joined = b.op("Concat", x, b.op("Relu", x), axis=2)
+    left, right = b.op("Split", joined, outputs=2, axis=2, split=(2, 2))
+    turns = [b.op("Transpose", v, perm=perm) for v in (joined, joined, x)]
+    graph = b.graph([x], [*turns, left, right])
+    assert moved(same_bits(graph, *PASSES)) <= moved(graph)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from accelsdk.kernels.api import evaluate
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-SMALL = settings(deadline=None, max_examples=25)
+SMALL = settings(max_examples=25)
 SEEDS = st.integers(0, 1 << 16)
 BYTES = st.sampled_from([np.uint8, np.int8])
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from accelsdk.errors import AccelError, UnsupportedGraph
 from tests.compiler.rules.single import close, lowered, uniform
 
-FEW = settings(deadline=None, max_examples=40)
-MANY = settings(deadline=None, max_examples=120)
+FEW = settings(max_examples=40)
+MANY = settings(max_examples=120)
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
 
 

@@ -59,7 +59,7 @@ shapes = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
 
 
 @given(shape=shapes, kind=st.sampled_from([np.float32, np.int64, np.bool_]), seed=st.integers(0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nonzero(shape, kind, seed):
     x = np.random.default_rng(seed).integers(0, 2, shape).astype(kind)
     model = model_of(
@@ -69,7 +69,7 @@ def test_nonzero(shape, kind, seed):
 
 
 @given(shape=shapes, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_compress(shape, data):
     axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1))
     extent = int(np.prod(shape)) if axis is None else shape[axis]
@@ -91,7 +91,7 @@ def test_compress(shape, data):
     kind=st.sampled_from([np.float32, np.int64]),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_unique(shape, kind, data):
     axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -121,7 +121,7 @@ def test_unique_of_nothing(rows):
 
 
 @given(data=st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_non_max_suppression(data):
     batches, classes, count = (data.draw(st.integers(1, m)) for m in (2, 3, 12))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))

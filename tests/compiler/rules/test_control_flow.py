@@ -315,7 +315,7 @@ def scan(axes, directions, out_axes, out_directions, shape, opset=18):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scan_over_every_axis_in_every_direction(data):
     shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     rank = len(shape)

@@ -188,6 +188,9 @@ def _prelu(d: Draw) -> Case:
     )
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 @RECIPES("Clip", "min max", examples=60)
 def _clip(d: Draw) -> Case:
     opset = d.opset()
@@ -195,8 +198,8 @@ def _clip(d: Draw) -> Case:
     x = d.array(kind, d.shape(), special=True)
     low, high, bounds = -np.inf, np.inf, []
     if opset < 11:
-        # Left out, opset 6 has the largest finite numbers; onnx converts that to no bound.
-        low, high = d.attr("min", low, (-1.5, 0.25)), d.attr("max", high, (1.0, 0.0))
+        # Left out, they are the largest finite numbers of float32, whatever the format.
+        low, high = d.attr("min", -_LARGEST, (-1.5, 0.25)), d.attr("max", _LARGEST, (1.0, 0.0))
     else:
         bounds = [d.array(kind, ()) if d.flag() else None for _ in range(2)]
     if kind.kind in "iu":

@@ -31,7 +31,9 @@ def _mask(make, form, rows, columns):
         ends = make.rng.integers(1, columns + 1, BATCH)
         return np.array([*ends, *([0] * BATCH if form == "starts" else [])], np.int32)
     shape = (BATCH, columns) if form == "keys" else (BATCH, rows, columns)
-    return (make.rng.random(shape) > 0.3).astype(np.int32)
+    mask = (make.rng.random(shape) > 0.3).astype(np.int32)
+    mask[..., 0] = 1  # where no key is seen, -10000 rounds what is added to it, in any order
+    return mask
 
 
 @SMALL

@@ -205,7 +205,8 @@ def _split(d: Draw) -> Case:
     if how == "count" and opset >= 18:
         count = d.int(1, 4)
         size = d.int(1, 3)
-        sizes = [size] * (count - 1) + [d.int(1, size)]  # the last may be smaller
+        # The last may be smaller; ONNX has the others ceil(extent / count) long.
+        sizes = [size] * (count - 1) + [d.int(max(1, size - count + 1), size)]
     elif how != "sizes":
         sizes = [sizes[0]] * len(sizes)
     shape = list(d.shape(1, 3))

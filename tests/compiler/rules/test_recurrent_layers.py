@@ -87,7 +87,7 @@ def close(found, wanted):
 
 @pytest.mark.parametrize("op", LAYERS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_layer(op, data):
     model, feeds = layer(op, data, data.draw(st.sampled_from([14, 22])))
     session = onnxruntime.InferenceSession(
@@ -102,7 +102,7 @@ def test_layer(op, data):
 
 @pytest.mark.parametrize("op", LAYERS)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_layout_puts_the_batch_first(op, data):
     """onnxruntime has no layout 1: the same layer with transposed operands is the reference."""
     model, feeds = layer(op, data, 22)

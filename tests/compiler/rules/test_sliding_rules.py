@@ -42,6 +42,7 @@ class Windows:
             small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
             upper = mode == "SAME_UPPER"
             self.begins, self.ends = (small, large) if upper else (large, small)
+        ceil = ceil and mode == "NOTSET"  # the other modes say how many windows there are
         self.counts = []
         for n, s, r, a, b in zip(extents, self.strides, reach, self.begins, self.ends, strict=True):
             room = n + a + b - r
@@ -235,21 +236,9 @@ def _conv_transpose(d: Draw) -> Case:
 def _pool_setup(d: Draw, kinds, opset, *, ceil=True, dilated=True):
     flag = d.attr("ceil_mode", 0, (0, 1)) if ceil and opset >= 10 else 0
     windows = _windows(d, dilated=dilated and opset >= 10, ceil=bool(flag))
-    if d.attributes.get("auto_pad", "NOTSET") != "NOTSET":
-        # With SAME and VALID the count of windows is given, whatever ceil_mode says.
-        windows.counts = _unceiled(windows)
     d.attr("kernel_shape", None, (windows.kernel,), required=True)
     batch, channels = d.pick((1, 2, 0)), d.int(1, 2)
     return windows, d.array(d.format(kinds, opset), (batch, channels, *windows.extents), -9, 9)
-
-
-def _unceiled(w: Windows):
-    return [
-        (n + a + b - (k - 1) * g - 1) // s + 1
-        for n, a, b, k, g, s in zip(
-            w.extents, w.begins, w.ends, w.kernel, w.dilations, w.strides, strict=True
-        )
-    ]
 
 
 @RECIPES("MaxPool", f"{NAMES} ceil_mode storage_order", examples=60)

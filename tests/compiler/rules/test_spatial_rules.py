@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from accelsdk.errors import UnsupportedGraph
 from tests.compiler.rules.single import close, lowered, onnxruntime_of, uniform
 
-FEW = settings(deadline=None, max_examples=40)
-MANY = settings(deadline=None, max_examples=120)
+FEW = settings(max_examples=40)
+MANY = settings(max_examples=120)
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
 
 

@@ -93,7 +93,7 @@ def test_what_is_emulated_is_in_no_region():
 
 
 @given(graph=graphs(ops=FUSED, most=16))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_regions_always_hold(graph):
     claims = CARD.claim(graph, TARGET)
     found = check_claims(Dag.of(graph), claims)
