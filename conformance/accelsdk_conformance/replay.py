@@ -36,6 +36,7 @@ from accelsdk_conformance.problem import (
     Expected,
     Oracle,
     Problem,
+    Promise,
     Tier,
     Within,
     always,
@@ -45,7 +46,7 @@ from accelsdk_conformance.seeing import Either, Seeing, named
 from accelsdk_conformance.settings import Settings, quoted
 
 #: Version of the folder's files; a reader refuses another.
-FORMAT = 1
+FORMAT = 2
 _KINDS: dict[str, type[Exact] | type[Within]] = {"exact": Exact, "within": Within}
 
 Arrays = dict[str, NDArray[Any]]
@@ -76,6 +77,8 @@ def export(
         expected: Arrays = {}
         judged = _how_judged(problem.oracle, expected)
         operands = _codes("operand", problem.operands) | _codes("before", problem.before or ())
+        if problem.promise is not None:
+            operands |= _codes("promised", problem.promise.given.operands)
         outputs = {f"output{i}": out.codes for i, out in enumerate(one.outputs)}
         for stem, arrays in (("operands", operands), ("expected", expected), ("actual", outputs)):
             np.savez(draft / f"{stem}.npz", **arrays)  # type: ignore[arg-type] # none is allow_pickle
@@ -107,6 +110,20 @@ def _described(
         "options": {key: str(value) for key, value in sorted(settings.options.items())},
         "device": settings.device,
         "seed": settings.seed,
+        **_node(problem),
+        "runs": problem.runs,
+        "repeats": problem.repeats,
+        "poison": problem.poison,
+        "before": problem.before is not None,
+        "promise": problem.promise
+        and {"claim": problem.promise.claim, **_node(problem.promise.given)},
+        **judged,
+        "result": {k: v for k, v in one.result.as_data().items() if k != "seconds"},
+    }
+
+
+def _node(problem: Problem) -> dict[str, Any]:
+    return {
         "op": problem.op,
         "attributes": {
             key: list(value) if isinstance(value, tuple) else value
@@ -115,11 +132,6 @@ def _described(
         "operands": [None if item is None else item.format.name for item in problem.operands],
         "constants": sorted(problem.constants),
         "outputs": problem.outputs,
-        "runs": problem.runs,
-        "poison": problem.poison,
-        "before": problem.before is not None,
-        **judged,
-        "result": {k: v for k, v in one.result.as_data().items() if k != "seconds"},
     }
 
 
@@ -185,8 +197,9 @@ def from_folder(case: Case, context: Context) -> Problem:
     folder = Path(str(case.parameters["folder"]))
     data = _read(folder)
     operands = _operands(folder, data, "operand")
-    before = _operands(folder, data, "before") if data["before"] else None
-    how = {"runs": data["runs"], "poison": data["poison"], "before": before}
+    how = {name: data[name] for name in ("runs", "repeats", "poison")}
+    how["before"] = _operands(folder, data, "before") if data["before"] else None
+    how["promise"] = _promise(folder, data["promise"]) if data["promise"] else None
     oracle = _oracle(folder, data, operands)
     if oracle is None:
         original = Case.from_json(json.dumps(data["case"]))
@@ -198,6 +211,12 @@ def from_folder(case: Case, context: Context) -> Problem:
                 remedy=f"replay the case itself: --replay {original.id}",
             )
         return replace(made.remake.make(operands), **how)
+    return replace(_problem(data, operands, oracle), **how)
+
+
+def _problem(
+    data: Mapping[str, Any], operands: tuple[Tensor | None, ...], oracle: Oracle
+) -> Problem:
     return Problem(
         op=data["op"],
         operands=operands,
@@ -208,8 +227,13 @@ def from_folder(case: Case, context: Context) -> Problem:
         },
         outputs=data["outputs"],
         constants=frozenset(data["constants"]),
-        **how,
     )
+
+
+def _promise(folder: Path, data: Mapping[str, Any]) -> Promise:
+    """Returns a promise; what it runs is not judged, only taken or refused."""
+    given = _problem(data, _operands(folder, data, "promised"), always())
+    return Promise(data["claim"], given)
 
 
 def _oracle(

@@ -100,8 +100,10 @@ class _Search:
         except _NO_PROBLEM:
             return False
         # How it is run stays: memory around it, repetitions, what ran before it.
-        runs, poison = self.problem.runs, self.problem.poison
-        candidate = replace(made, before=before, runs=runs, poison=poison)
+        given = self.problem
+        candidate = replace(
+            made, before=before, runs=given.runs, poison=given.poison, repeats=given.repeats
+        )
         if self.executions >= self.budget:
             raise _Spent
         self.executions += 1

@@ -8,7 +8,7 @@ import pytest
 from stand_ins import Changed, Perfect
 
 from accelsdk.cli.main import main
-from accelsdk.errors import InvalidArgument, NotFound
+from accelsdk.errors import InvalidArgument, NotFound, UnsupportedGraph
 from accelsdk.formats import BOOL, FLOAT32, INT8, INT32
 from accelsdk_conformance.case import Case, Profile
 from accelsdk_conformance.catalogue import bundled
@@ -19,6 +19,7 @@ from accelsdk_conformance.problem import (
     Along,
     Context,
     Problem,
+    Promise,
     always,
     broadcast_axes,
     expect_exact,
@@ -321,11 +322,12 @@ def test_the_command_shrinks_and_the_folder_replays(tmp_path, capsys):
 
 def test_what_ran_before_and_how_it_ran_stays_with_the_problem(tmp_path):
     problem = replace(
-        shrinkable(added, (ramp(8), ramp(8))), before=(ramp(8), ramp(8)), runs=3, poison=0xFF
+        shrinkable(added, (ramp(8), ramp(8))),
+        **{"before": (ramp(8), ramp(8)), "runs": 3, "repeats": 2, "poison": 0xFF},
     )
 
     def fails(candidate):
-        assert (candidate.runs, candidate.poison) == (3, 0xFF)
+        assert (candidate.runs, candidate.repeats, candidate.poison) == (3, 2, 0xFF)
         return candidate.before is not None and 5 in candidate.before[0].values
 
     found = shrink(problem, fails, 200).problem
@@ -335,5 +337,24 @@ def test_what_ran_before_and_how_it_ran_stays_with_the_problem(tmp_path):
     one = attempt(CASE, found, Perfect())
     export(str(tmp_path), "f", CASE, Settings(plugin="p"), found, one)
     again = from_folder(case_of(tmp_path / "f"), Context(Perfect().datasheet))
-    assert (again.runs, again.poison) == (3, 0xFF)
+    assert (again.runs, again.repeats, again.poison) == (3, 2, 0xFF)
     assert again.before[0].values.tolist() == [5.0]
+
+
+class Refusing(Perfect):
+    """Takes vectors of even extents alone."""
+
+    def run(self, problem, poison):
+        if problem.operands[0].shape[0] % 2:
+            raise UnsupportedGraph("odd extents are not taken")
+        return super().run(problem, poison)
+
+
+def test_a_folder_of_a_broken_promise_still_tells_it(tmp_path):
+    problem = replace(added(ramp(3), ramp(3)), promise=Promise("x.tail", added(ramp(2), ramp(2))))
+    one = attempt(CASE, problem, Refusing())
+    assert (one.result.status, one.result.claim) == (Status.FAILED, "x.tail")
+    export(str(tmp_path), "f", CASE, Settings(plugin="p"), problem, one)
+    again = from_folder(case_of(tmp_path / "f"), Context(Perfect().datasheet))
+    assert attempt(CASE, again, Refusing()).result == one.result
+    assert attempt(CASE, again, Perfect()).result.status is Status.PASSED
