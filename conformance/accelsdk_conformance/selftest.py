@@ -387,6 +387,7 @@ _CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     _known_answers,
     _seeds_count,
     selftest_run.errors_are_not_passes,
+    selftest_run.faults_of_the_whole_are_seen,
     selftest_run.company_hides_nothing,
     selftest_run.exit_codes,
     selftest_run.waivers_cover_what_they_name,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
+
+import numpy as np
 
 from accelsdk.errors import AccelError, DeviceFault, InvalidArgument, NotFound, UnsupportedGraph
+from accelsdk.formats import INT8
 from accelsdk_conformance import (
     case,
     catalogue,
     examine,
+    judge,
     run,
     settings,
     stand_ins,
@@ -19,7 +24,7 @@ from accelsdk_conformance import (
     worker,
 )
 from accelsdk_conformance.oracles.tensor import Tensor
-from accelsdk_conformance.problem import Problem
+from accelsdk_conformance.problem import Problem, Promise, always, expect_exact
 from accelsdk_conformance.result import Result, Status
 
 
@@ -36,6 +41,39 @@ def errors_are_not_passes() -> Iterator[str]:
         found = worker.run_case(one, stand_ins.Raising(error), 0).status
         if found is not wanted:
             yield f"{type(error).__name__} gives {found} and not {wanted}"
+
+
+_BYTES = Tensor(INT8, np.arange(8, dtype=np.uint8))
+_COPY = Problem(op="Identity", operands=(_BYTES,), oracle=always(expect_exact(_BYTES)))
+
+
+def faults_of_the_whole_are_seen() -> Iterator[str]:
+    """Outputs fail if they are wrong as a whole, change from run to run, or break a promise."""
+    one = next(c for c in catalogue.bundled() if c.profile is case.Profile.FP32)
+    if judge.judge(_BYTES, replace(expect_exact(_BYTES), objection="biased")).passed:
+        yield "an objection is ignored"
+    right = stand_ins.Perfect()
+    if examine.attempt(one, replace(_COPY, repeats=3), right).result.status is not Status.PASSED:
+        yield "equal bits fail a claim of equal bits"
+    runs = count()
+    second = stand_ins.Changed(
+        lambda problem, out: stand_ins.zeros(problem, out) if next(runs) == 1 else out
+    )
+    if examine.attempt(one, replace(_COPY, repeats=3), second).result.status is not Status.FAILED:
+        yield "bits that change pass a claim of equal bits"
+
+    def refuses(problem: Problem, out: Tensor) -> Tensor:
+        if problem.promise is not None:
+            raise UnsupportedGraph("not with a tail")
+        return out
+
+    promised = replace(_COPY, promise=Promise("tail", _COPY))
+    found = examine.attempt(one, promised, stand_ins.Changed(refuses)).result
+    if (found.status, found.claim) != (Status.FAILED, "tail"):
+        yield f"a broken promise gives {found.status}"
+    neither = stand_ins.Raising(UnsupportedGraph("no such op"))
+    if examine.attempt(one, promised, neither).result.status is not Status.UNSUPPORTED:
+        yield "a device that takes neither breaks a promise"
 
 
 def company_hides_nothing() -> Iterator[str]:

@@ -155,6 +155,24 @@ def _verdict(change):
     return apply
 
 
+def _without_objection(sound, actual, expected):
+    return sound(actual, replace(expected, objection=""))
+
+
+def _problem_without(**fields):
+    """Returns the mutant that runs problems without something that they demand."""
+
+    def apply(patch):
+        sound = examine.attempt
+
+        def mutant(one, problem, *more):
+            return sound(one, replace(problem, **fields), *more)
+
+        patch.setattr(examine, "attempt", mutant)
+
+    return apply
+
+
 def _echo_passes(sound, one, problem, out, want):
     found = sound(one, problem, out, want)
     first = next(t for t in problem.operands if t is not None)
@@ -353,6 +371,9 @@ MUTANTS = {
     "an echo of the input passes": _verdict(_echo_passes),
     "only the first output is judged": _verdict(_first_output_only),
     "what fails is called unsupported": _verdict(_unsupported_for_failed),
+    "what is wrong as a whole passes": _judged(_without_objection),
+    "only the first of several runs is looked at": _problem_without(repeats=1),
+    "a refusal breaks no promise": _problem_without(promise=None),
     "the digest is constant": _constant_digest,
     "the oracle is the device": _oracle_is_device,
     "exceptions are swallowed": _errors_pass,
