@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from accelsdk.compiler.evaluate import fold
 from accelsdk.compiler.passes.manager import Pass
+from accelsdk.errors import AccelError
 from accelsdk.graph.graph import CORE, Constant, Graph, Node
 from accelsdk.graph.ops import bounded
 
@@ -35,7 +36,10 @@ def _folded(node: Node, known: dict[str, Constant]) -> dict[str, Constant] | Non
         return None
     outputs = tuple(v for v in node.outputs if v is not None)
     alone = Graph((), outputs, tuple(known[name] for name in sorted(operands)), (node,))
-    made = fold(alone)
+    try:
+        made = fold(alone)
+    except AccelError:
+        return None  # the device that runs it refuses it, with the node's name, if it ever does
     return None if made is None else dict(made)
 
 

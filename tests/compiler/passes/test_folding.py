@@ -71,3 +71,11 @@ def test_large_results_are_computed_when_they_are_asked_for():
     (turned,) = after.constants
     np.testing.assert_array_equal(turned.array(), source.T)
     assert len(loads) == 1
+
+
+def test_what_a_kernel_refuses_stays_for_the_run():
+    b = Builder()
+    x, index = b.input("x", f.FLOAT32, (3,)), b.constant(np.array([7]), name="i")
+    row = b.op("Gather", b.constant(np.ones(3, np.float32), name="c"), index, axis=0)
+    graph = b.graph([x], [b.op("Add", x, row)])
+    assert CONSTANT_FOLDING.run(graph) is graph
