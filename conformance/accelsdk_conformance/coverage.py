@@ -176,7 +176,7 @@ def _use(row: OpDef, cases: Sequence[Case]) -> _Use | None:
 def _use_of(row: OpDef, problem: Problem) -> _Use:
     types = tuple(
         None if tensor is None else TensorType(tensor.format, tensor.shape)
-        for tensor in problem.operands
+        for tensor in problem.own
     )
     return _Use(row, types, ops.filled(row, problem.attributes), problem.outputs)
 

@@ -183,13 +183,28 @@ class Remake:
     fixed: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A node that reads the first result of the node before it.
+
+    Attributes:
+        op: Core op of one result.
+        attributes: Attributes of the node.
+        operands: Which of the problem's operands are its further ones, by index.
+    """
+
+    op: str
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: _EMPTY)
+    operands: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Problem:
-    """One node, its operands and its oracle.
+    """One node, or one with others behind it, its operands and its oracle.
 
     Attributes:
         op: Core op.
-        operands: In order; None is an optional operand left out.
+        operands: In order, those of ``then`` last; None is an optional operand left out.
         attributes: Attributes of the node.
         outputs: How many results the node has.
         oracle: What the outputs must be, given what they are.
@@ -202,6 +217,7 @@ class Problem:
         poison: Byte that surrounds operands and fills outputs; 0xFF is NaN in most formats.
         repeats: How often it runs, each time from the start; all give the same bits.
         promise: What a device that refuses this problem would have broken, or None.
+        then: Nodes behind the first one; the outputs are those of the last.
     """
 
     op: str
@@ -217,6 +233,13 @@ class Problem:
     poison: int = 0xA5
     repeats: int = 1
     promise: Promise | None = None
+    then: tuple[Step, ...] = ()
+
+    @property
+    def own(self) -> tuple[Tensor | None, ...]:
+        """The operands of the first node."""
+        further = sum(len(step.operands) for step in self.then)
+        return self.operands[: len(self.operands) - further]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,6 +37,7 @@ from accelsdk_conformance.problem import (
     Oracle,
     Problem,
     Promise,
+    Step,
     Tier,
     Within,
     always,
@@ -125,14 +126,29 @@ def _described(
 def _node(problem: Problem) -> dict[str, Any]:
     return {
         "op": problem.op,
-        "attributes": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in problem.attributes.items()
-        },
+        "attributes": _plain(problem.attributes),
+        "then": [
+            {
+                "op": step.op,
+                "attributes": _plain(step.attributes),
+                "operands": list(step.operands),
+            }
+            for step in problem.then
+        ],
         "operands": [None if item is None else item.format.name for item in problem.operands],
         "constants": sorted(problem.constants),
         "outputs": problem.outputs,
     }
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()
+    }
+
+
+def _attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
 def _how_judged(oracle: Oracle, arrays: Arrays) -> dict[str, Any]:
@@ -221,12 +237,13 @@ def _problem(
         op=data["op"],
         operands=operands,
         oracle=oracle,
-        attributes={
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in data["attributes"].items()
-        },
+        attributes=_attributes(data["attributes"]),
         outputs=data["outputs"],
         constants=frozenset(data["constants"]),
+        then=tuple(
+            Step(step["op"], _attributes(step["attributes"]), tuple(step["operands"]))
+            for step in data["then"]
+        ),
     )
 
 

@@ -101,9 +101,8 @@ class _Search:
             return False
         # How it is run stays: memory around it, repetitions, what ran before it.
         given = self.problem
-        candidate = replace(
-            made, before=before, runs=given.runs, poison=given.poison, repeats=given.repeats
-        )
+        how = {name: getattr(given, name) for name in ("runs", "poison", "repeats", "constants")}
+        candidate = replace(made, before=before, **how)
         if self.executions >= self.budget:
             raise _Spent
         self.executions += 1
@@ -289,7 +288,8 @@ def describe(problem: Problem) -> str:
         "none" if operand is None else f"{operand.format}{list(operand.shape)} {_listed(operand)}"
         for operand in problem.operands
     ]
-    return f"{problem.op}({attributes}) of " + ", ".join(shown)
+    behind = "".join(f", then {step.op}" for step in problem.then)
+    return f"{problem.op}({attributes}) of " + ", ".join(shown) + behind
 
 
 def _listed(operand: Tensor) -> str:

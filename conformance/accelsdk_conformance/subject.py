@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from accelsdk.backend.info import OptionValue
 from accelsdk.errors import AccelError
 from accelsdk.formats import UINT8
 from accelsdk.graph import ops
-from accelsdk.graph.graph import CORE, Constant, Graph, Node
+from accelsdk.graph.graph import CORE, Attribute, Constant, Graph, Node
 from accelsdk.graph.types import TensorType, Value
 from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.client import Client
@@ -27,45 +27,61 @@ _BLOCKING = ExecuteOptions(block=True)
 
 
 def graph_of(*problems: Problem) -> Graph:
-    """Returns problems as a graph of one node each, which have nothing to do with each other.
+    """Returns problems as one graph, in which they have nothing to do with each other.
 
     Raises:
         GraphError: A defect of the generator: a node breaks a rule of the op table.
     """
-    nodes = [_node(problem, number) for number, problem in enumerate(problems)]
+    nodes: list[Node] = []
     inputs: list[Value] = []
     constants: list[Constant] = []
-    for problem, node in zip(problems, nodes, strict=True):
-        for i, (value, tensor) in enumerate(zip(node.inputs, problem.operands, strict=True)):
+    outputs: list[Value] = []
+    for number, problem in enumerate(problems):
+        operands = _operands(problem, number)
+        for i, (value, tensor) in enumerate(zip(operands, problem.operands, strict=True)):
             if value is None or tensor is None:
                 continue
             if i in problem.constants:
                 constants.append(_constant(value, tensor))
             else:
                 inputs.append(value)
-    outputs = tuple(value for node in nodes for value in node.outputs if value is not None)
-    return Graph(tuple(inputs), outputs, tuple(constants), tuple(nodes), name="case")
+        nodes += _nodes(problem, number, operands)
+        outputs += [value for value in nodes[-1].outputs if value is not None]
+    return Graph(tuple(inputs), tuple(outputs), tuple(constants), tuple(nodes), name="case")
 
 
-def _node(problem: Problem, number: int) -> Node:
-    types = [
-        None if tensor is None else TensorType(tensor.format, tensor.shape)
-        for tensor in problem.operands
+def _operands(problem: Problem, number: int) -> list[Value | None]:
+    return [
+        None
+        if tensor is None
+        else Value(f"operand{number}.{i}", TensorType(tensor.format, tensor.shape))
+        for i, tensor in enumerate(problem.operands)
     ]
-    operands = (
-        None if kind is None else Value(f"operand{number}.{i}", kind)
-        for i, kind in enumerate(types)
-    )
-    results = ops.infer(problem.op, types, problem.attributes, problem.outputs)
+
+
+def _nodes(problem: Problem, number: int, operands: Sequence[Value | None]) -> Iterator[Node]:
+    """Yields the node of a problem, and those behind it."""
+    inputs = operands[: len(problem.own)]
+    node = _node(f"{number}", problem.op, inputs, problem.attributes, problem.outputs)
+    yield node
+    for index, step in enumerate(problem.then):
+        inputs = [node.result, *(operands[i] for i in step.operands)]
+        node = _node(f"{number}.then{index}", step.op, inputs, step.attributes)
+        yield node
+
+
+def _node(
+    number: str,
+    op: str,
+    inputs: Sequence[Value | None],
+    attributes: Mapping[str, Attribute],
+    outputs: int = 1,
+) -> Node:
+    types = ops.infer(op, [None if v is None else v.type for v in inputs], attributes, outputs)
+    results = tuple(Value(f"result{number}.{i}", kind) for i, kind in enumerate(types))
     name = f"node{number}"
     return Node(
-        problem.op,
-        tuple(operands),
-        tuple(Value(f"result{number}.{i}", kind) for i, kind in enumerate(results)),
-        attributes=problem.attributes,
-        domain=CORE,
-        name=name,
-        origin=(name,),
+        op, tuple(inputs), results, attributes=attributes, domain=CORE, name=name, origin=(name,)
     )
 
 

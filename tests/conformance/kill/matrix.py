@@ -106,11 +106,11 @@ class Broken:
         return self._subject
 
     def concerns(self, problem: Problem) -> bool:
-        """Says whether the defect is laid around the node of a problem."""
+        """Says whether the defect is laid around a node of a problem."""
         if self.defect.name in _REMEMBERING:
             return problem.op in self._words
-        (node,) = graph_of(problem).nodes
-        return self.defect.bind(node, self._probe) is not None
+        nodes = graph_of(problem).nodes
+        return any(self.defect.bind(node, self._probe) is not None for node in nodes)
 
     def close(self) -> None:
         """Gives the card back."""

@@ -18,6 +18,7 @@ from accelsdk_sim_card.defects import (
     layers,
     lookups,
     movement,
+    programs,
     reductions,
     residue,
     scales,
@@ -46,6 +47,7 @@ DEFECTS: tuple[Defect, ...] = (
     *layers.DEFECTS,
     *lookups.DEFECTS,
     *tails.DEFECTS,
+    *programs.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})
