@@ -124,3 +124,35 @@ def movement(op: str, attributes: Mapping[str, Any], *operands: Tensor) -> Itera
             count, depth = len(more[0].shape) - 1, more[0].shape[-1]
             yield from ((Along(1, at), Along(2, at)) for at in range(count))
             yield from ((Along(0, at), Along(2, at - depth + count)) for at in range(depth, rank))
+
+
+def gemm(a: Tensor, b: Tensor, c: Tensor | None, trans_a: int, trans_b: int) -> list[Axis]:
+    """Returns rows, K and columns, with those of C."""
+    own = () if c is None else c.shape
+    row = (Along(2, 0),) if len(own) == 2 and own[0] > 1 else ()
+    column = (Along(2, len(own) - 1),) if own and own[-1] > 1 else ()
+    return [
+        (Along(0, trans_a), *row),
+        (Along(0, 1 - trans_a), Along(1, trans_b)),
+        (Along(1, 1 - trans_b), *column),
+    ]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> list[Axis]:
+    """Returns items, groups of heads, heads of a group, queries, keys, and both widths."""
+    own = () if mask is None else mask.shape
+
+    def masked(axis: int, unit: int = 1) -> Axis:
+        at = axis - 4 + len(own)
+        return (Along(3, at, unit),) if at >= 0 and own[at] == q.shape[axis] else ()
+
+    groups = q.shape[1] // max(k.shape[1], 1)
+    keys = (Along(3, len(own) - 1),) if own and own[-1] == k.shape[2] else ()
+    return [
+        (Along(0, 0), Along(1, 0), Along(2, 0), *masked(0)),
+        (Along(0, 1, groups), Along(1, 1), Along(2, 1), *masked(1, groups)),
+        (Along(0, 2), *masked(2)),
+        (Along(1, 2), Along(2, 2), *keys),
+        (Along(0, 3), Along(1, 3)),
+        (Along(2, 3),),
+    ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk.formats import BOOL, FLOAT64, Format
 from accelsdk_conformance.case import Case
+from accelsdk_conformance.generators import axes as axes_of
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.reduction import SHAPES, fold, folded_shape
 from accelsdk_conformance.oracles import functions
@@ -19,7 +20,6 @@ from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.doubled import Doubled
 from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
-    Along,
     Axis,
     Context,
     Expected,
@@ -90,26 +90,32 @@ def softmax(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     axis = int(case.parameters.get("axis", -1))
     n = int(case.parameters["n"])
-    drawn = _softmax_rows(n, data.rng(case, context))
+    drawn = softmax_rows(n, data.rng(case, context))
     rows = encode(np.tile(drawn, (int(case.parameters.get("times", 1)), 1)), fmt)
     # Rows lie along another axis of a matrix, or of a cube.
     lead = {0: (len(rows.codes),), 1: (len(rows.codes) // 2, 2)}.get(axis, (len(rows.codes),))
     codes = np.moveaxis(rows.codes.reshape(*lead, n), -1, axis)
+    return softmax_problem(case.op, Tensor(fmt, np.ascontiguousarray(codes)), axis, context)
+
+
+def softmax_problem(op: str, given: Tensor, axis: int, context: Context) -> Problem:
+    """Returns the problem of Softmax or LogSoftmax along an axis of a tensor of any rank."""
+    fmt = given.format
 
     def make(x: Tensor) -> Problem:
         turned = np.ascontiguousarray(np.moveaxis(x.values, axis, -1))
         values = turned.reshape(math.prod(turned.shape[:-1]), turned.shape[-1])
-        result, nan = _softmax(case.op, values, fmt, context.datasheet)
+        result, nan = _softmax(op, values, fmt, context.datasheet)
 
         def placed(part: NDArray[Any]) -> NDArray[Any]:
             return np.moveaxis(part.reshape(turned.shape), -1, axis)
 
         nan = placed(np.broadcast_to(nan[:, None], values.shape))
         result = Carried(placed(result.value), placed(result.error), fmt)
-        claim = claimed(case.op, fmt, context.datasheet)
-        return carried_problem(case.op, (x,), {"axis": axis}, [result], [nan], claim=claim)
+        claim = claimed(op, fmt, context.datasheet)
+        return carried_problem(op, (x,), {"axis": axis}, [result], [nan], claim=claim)
 
-    return shrinkable(make, (Tensor(fmt, np.ascontiguousarray(codes)),), separate_axes)
+    return shrinkable(make, (given,), separate_axes)
 
 
 def _softmax(op: str, values: F64, fmt: Format, sheet: NumericsDatasheet) -> tuple[Carried, Mask]:
@@ -159,7 +165,8 @@ def _left_out(op: str, result: Carried, sheet: NumericsDatasheet) -> Carried:
     return result.flushed() if exp or flushes(op, result.fmt, sheet) else result
 
 
-def _softmax_rows(n: int, rng: np.random.Generator) -> F64:
+def softmax_rows(n: int, rng: np.random.Generator) -> F64:
+    """Returns ordinary rows, and such with far, equal, infinite and invalid numbers."""
     lanes = np.arange(n)
     rows = [rng.normal(size=n) * s for s in (0.1, 1.0, 5.0, 20.0)]
     rows += [np.zeros(n), np.full(n, 89.0), np.full(n, -89.0)]
@@ -195,24 +202,32 @@ def reduce(case: Case, context: Context) -> Problem:
         x = encode(given, fmt)
     else:
         x = from_integers(np.rint(given if fmt.is_signed else np.abs(given)) * 40, fmt)
+    return reduced_problem(case.op, x, axes, keep, context)
+
+
+def reduced_problem(
+    op: str, given: Tensor, axes: tuple[int, ...], keep: int, context: Context
+) -> Problem:
+    """Returns the problem of a reduction of several steps over axes of a tensor of any rank."""
+    fmt = given.format
     attributes: dict[str, Any] = {"axes": axes, "keepdims": keep}
 
     def make(x: Tensor) -> Problem:
         out = folded_shape(x.shape, axes, bool(keep))
         if fmt.is_float:
-            result, nan, free = _folded(case.op, fold(x.values, axes), out, fmt, context.datasheet)
+            result, nan, free = _folded(op, fold(x.values, axes), out, fmt, context.datasheet)
             return carried_problem(
-                *(case.op, (x,), attributes, [result], [nan]),
+                *(op, (x,), attributes, [result], [nan]),
                 free=free,
-                claim=claimed(case.op, fmt, context.datasheet),
+                claim=claimed(op, fmt, context.datasheet),
             )
         rows = fold(x.integers, axes)
-        whole = np.abs(rows) if case.op == "ReduceL1" else rows * rows
+        whole = np.abs(rows) if op == "ReduceL1" else rows * rows
         found = from_integers(whole.sum(axis=1, dtype=np.int64).reshape(out), fmt)
         oracle = always(expect_exact(found))
-        return Problem(op=case.op, operands=(x,), attributes=attributes, oracle=oracle)
+        return Problem(op=op, operands=(x,), attributes=attributes, oracle=oracle)
 
-    return shrinkable(make, (x,), separate_axes)
+    return shrinkable(make, (given,), separate_axes)
 
 
 def _folded(
@@ -302,6 +317,7 @@ def gemm(case: Case, context: Context) -> Problem:
     a, b = rng.integers(low, 4, (m, k)), rng.integers(low, 4, (k, n))
     shapes: dict[str, tuple[int, ...]] = {
         "row": (n,), "column": (m, 1), "full": (m, n), "one": (), "ones": (1, 1),
+        "item": (1,), "flat": (1, n),
     }  # fmt: skip
     name = str(given["c"])
     c = None if name == "none" else _whole(rng.integers(2 * low, 9, shapes[name]) * 2, fmt)
@@ -318,14 +334,7 @@ def gemm(case: Case, context: Context) -> Problem:
         )
 
     def axes(a: Tensor, b: Tensor, c: Tensor | None) -> list[Axis]:
-        own = () if c is None else c.shape
-        row = (Along(2, 0),) if len(own) == 2 and own[0] > 1 else ()
-        column = (Along(2, len(own) - 1),) if own and own[-1] > 1 else ()
-        return [
-            (Along(0, trans_a), *row),
-            (Along(0, 1 - trans_a), Along(1, trans_b)),
-            (Along(1, 1 - trans_b), *column),
-        ]
+        return axes_of.gemm(a, b, c, trans_a, trans_b)
 
     operands = (_whole(a.T if trans_a else a, fmt), _whole(b.T if trans_b else b, fmt), c)
     return shrinkable(make, operands, axes)
@@ -352,33 +361,13 @@ def attention(case: Case, context: Context) -> Problem:
     attributes = {"scale": float(given.get("scale", 0.25)), "is_causal": int("causal" in kind)}
 
     def make(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Problem:
-        result = _attended((q, k, v), mask, attributes, context.datasheet)
+        result = attended((q, k, v), mask, attributes, context.datasheet)
         return carried_problem("Attention", (q, k, v, mask), attributes, [result])
 
-    return shrinkable(make, (q, k, v, mask), _attention_axes)
+    return shrinkable(make, (q, k, v, mask), axes_of.attention)
 
 
-def _attention_axes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> list[Axis]:
-    """Returns items, groups of heads, heads of a group, queries, keys, and both widths."""
-    own = () if mask is None else mask.shape
-
-    def masked(axis: int, unit: int = 1) -> Axis:
-        at = axis - 4 + len(own)
-        return (Along(3, at, unit),) if at >= 0 and own[at] == q.shape[axis] else ()
-
-    groups = q.shape[1] // max(k.shape[1], 1)
-    keys = (Along(3, len(own) - 1),) if own else ()
-    return [
-        (Along(0, 0), Along(1, 0), Along(2, 0), *masked(0)),
-        (Along(0, 1, groups), Along(1, 1), Along(2, 1), *masked(1, groups)),
-        (Along(0, 2), *masked(2)),
-        (Along(1, 2), Along(2, 2), *keys),
-        (Along(0, 3), Along(1, 3)),
-        (Along(2, 3),),
-    ]
-
-
-def _attended(
+def attended(
     tensors: tuple[Tensor, Tensor, Tensor],
     mask: Tensor | None,
     attributes: Mapping[str, Any],

@@ -20,7 +20,8 @@ from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkab
 def rows(case: Case, context: Context) -> Problem:
     """Layer and RMS normalisation: rows of mean 0, far means, zeros, NaN; over several axes.
 
-    With ``lead``, these axes come before: as many of the rows as fit, none of NaN if it is one.
+    With ``lead``, these axes come before: as many of the rows as fit, none of NaN if it is one;
+    beyond them, further ordinary rows.
     With ``scale``, scale and bias have that shape, which broadcasts to the operand's.
     """
     fmt = data.format_of(case, 0)
@@ -31,7 +32,10 @@ def rows(case: Case, context: Context) -> Problem:
     inner: tuple[int, ...] = tuple(given.get("inner", (n,)))
     lead: tuple[int, ...] = tuple(given.get("lead", (len(drawn),)))
     first = len(lead)
-    x = encode(drawn[_FIRST : _FIRST + math.prod(lead)] if "lead" in given else drawn, fmt)
+    if "lead" in given:
+        drawn = drawn[_FIRST : _FIRST + math.prod(lead)]
+        drawn = np.concatenate([drawn, rng.normal(size=(math.prod(lead) - len(drawn), n))])
+    x = encode(drawn, fmt)
     own = tuple(given.get("scale", inner))
     scale = encode(rng.normal(size=own), fmt)
     bias = encode(rng.normal(size=own), fmt) if given.get("bias", 1) else None
@@ -141,12 +145,14 @@ def channels(case: Case, context: Context) -> Problem:
 
     The first channels of an item are one number, those of its last have hardly a variance, so
     that epsilon decides; those of the last item are large, and their squares are no float16.
+    With ``small``, the variances that BatchNormalization is given lie around epsilon.
     """
     fmt = data.format_of(case, 0)
     given = case.parameters
     rng = data.rng(case, context)
     op, epsilon = case.op, float(np.float32(given.get("epsilon", 1e-5)))
-    shape = _SHAPES[str(given.get("shape", "cube"))]
+    named = given.get("shape", "cube")
+    shape: tuple[int, ...] = tuple(named) if isinstance(named, list) else _SHAPES[str(named)]
     count = shape[1]
     each = count // int(given.get("groups", 3)) if op == "GroupNormalization" else 1
     drawn = rng.normal(size=shape)
@@ -160,6 +166,8 @@ def channels(case: Case, context: Context) -> Problem:
     if op == "BatchNormalization":
         centre = encode(rng.normal(size=count) * 0.2, fmt)
         variance = encode(rng.uniform(0.5, 2.0, count), fmt)
+        if given.get("small", 0):
+            variance = encode(rng.choice([0.0, 0.25, 1.0, 4.0], count) * epsilon, fmt)
         operands = (*operands, centre, variance)
     one_pass = _one_pass(case, context, fmt)
 
