@@ -40,6 +40,18 @@ _WINDOWS: dict[str, Window] = {
     "line_dilated": ((23,), (3,), (2,), (1, 3), (4,)),
     "wide": ((3, 150), (2, 3), (1, 2), (0, 1, 1, 0), (1, 1)),
     "volume": ((5, 4, 6), (2, 3, 2), (2, 1, 3), (0, 1, 1, 1, 1, 0), (1, 1, 1)),
+    "seven": ((12, 13), (7, 7), (1, 2), (3, 3, 3, 3), (1, 1)),
+    "seven_global": ((7, 7), (7, 7), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "nine_five": ((14, 9), (9, 5), (2, 1), (0, 2, 1, 0), (1, 1)),
+    "five_nine": ((8, 17), (5, 9), (3, 2), (2, 1, 0, 4), (1, 1)),
+    "global": ((17, 16), (17, 16), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "long_taps": ((140,), (65,), (9,), (1, 3), (1,)),
+    "row_taps": ((3, 150), (1, 129), (1, 5), (0, 0, 0, 0), (1, 1)),
+    "column_taps": ((150, 3), (129, 1), (5, 1), (0, 0, 0, 0), (1, 1)),
+    "dilated_taps": ((26, 25), (7, 7), (2, 3), (1, 0, 2, 1), (3, 4)),
+    "volume_taps": ((6, 7, 6), (4, 4, 4), (2, 1, 2), (1, 0, 0, 0, 2, 1), (1, 1, 1)),
+    "far_strides": ((40, 37), (3, 2), (17, 18), (1, 0, 1, 0), (1, 1)),
+    "tall": ((150, 3), (3, 2), (2, 1), (1, 0, 1, 1), (1, 1)),
 }
 
 
@@ -57,6 +69,10 @@ def pool(case: Case, context: Context) -> Problem:
         # Where a maximum begins with the lowest number instead of -Inf, it shows.
         values = np.where(rng.random(shape) < 0.7, -np.inf, -fmt.max)
         values[0] = -np.inf
+    if given.get("data") == "far":
+        # Numbers whose sums lie beyond float16: sums of the profile are float32's at least.
+        values = 1024 * rng.integers(20, 61, shape).astype(np.float64)
+        values[1] = np.where(rng.random(shape[1:]) < 0.5, -values[1], values[1])
     x = represent(values, fmt) if fmt.is_float else from_integers(whole, fmt)
 
     def make(x: Tensor) -> Problem:
@@ -83,6 +99,41 @@ def _largest(case: Case, x: Tensor, window: Window, attributes: dict[str, Any]) 
         outputs=len(expected),
         oracle=always(*expected),
     )
+
+
+def nan_positions(case: Case, context: Context) -> Problem:
+    """MaxPool of planes with one NaN each: windows that see it, and its position.
+
+    A maximum that is NaN stands where the NaN does; where NaN is declared to be ignored, the
+    maximum is the largest number's, and so is the position.
+    """
+    fmt = data.format_of(case, 0)
+    window, attributes = _window(case)
+    shape = (2, 6, *window[0])
+    values = data.rng(case, context).integers(-60, 61, shape).astype(np.float64)
+    planes, size = values.reshape(12, -1), math.prod(window[0])
+    planes[np.arange(12), np.arange(12) * 7 % size] = np.nan
+    spec = context.datasheet.reduction("MaxPool", fmt.name)
+    rank = -np.inf if spec is not None and spec.nan == "ignore" else np.inf
+
+    def make(x: Tensor) -> Problem:
+        if np.isinf(x.values).any():
+            raise ValueError("an infinity")
+        positions = np.arange(x.codes.size).reshape(x.shape).astype(np.float64)
+        ranked = np.where(np.isnan(x.values), rank, x.values)
+        own = (x.shape[2:], *window[1:])
+        best, where = _maximum(ranked, positions, own, attributes["ceil_mode"])
+        largest = represent(np.where(np.isinf(best), np.nan, best), fmt)
+        expected = expect_exact(largest), expect_exact(from_integers(where, INT64))
+        return Problem(
+            op="MaxPool",
+            operands=(x,),
+            attributes={**attributes, "storage_order": 0},
+            outputs=2,
+            oracle=always(*expected),
+        )
+
+    return shrinkable(make, (represent(values, fmt),), separate_axes)
 
 
 def _window(case: Case) -> tuple[Window, dict[str, Any]]:

@@ -19,6 +19,7 @@ from accelsdk_conformance.problem import Along, Axis, Context, Problem, shrinkab
 _STEPS, _BATCH, _WIDTH = 4, 3, 3
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_FADING = 20  # hidden units, and steps, of which R has its full size
 _LENGTHS = (4, 1, 3)
 _SOME_EMPTY = (4, 0, 3)  # where no initial state would be handed on: runtimes differ there
 
@@ -96,16 +97,19 @@ def layer(case: Case, context: Context) -> Problem:
     count = 2 if direction == "bidirectional" else 1
     first = bool(given.get("layout", 0))
     steps, batch = int(given.get("steps", _STEPS)), int(given.get("batch", _BATCH))
+    width = int(given.get("features", _WIDTH))
     shapes: dict[str, tuple[int, ...]] = {
-        "x": (steps, batch, _WIDTH),
-        "w": (count, gates * hidden, _WIDTH),
+        "x": (steps, batch, width),
+        "w": (count, gates * hidden, width),
         "r": (count, gates * hidden, hidden),
         "b": (count, 2 * gates * hidden),
         "h": (count, batch, hidden),
         "c": (count, batch, hidden),
         "p": (count, 3 * hidden),
     }
-    sizes = {"x": 1.0, "b": 0.25, "r": 0.25}  # a small R: errors fade from step to step
+    # A small R: errors fade from step to step. W by its width: gates are not all saturated.
+    small = 0.25 * min(1.0, _FADING / max(hidden, 1)) * min(1.0, _FADING / max(steps, 1))
+    sizes = {"x": 1.0, "b": 0.25, "r": small, "w": 0.5 * min(1.0, (8 / max(width, 1)) ** 0.5)}
     tensors = {
         name: encode(rng.normal(size=shape) * sizes.get(name, 0.5), fmt)
         for name, shape in shapes.items()
@@ -189,7 +193,9 @@ def _lengths(case: Case) -> tuple[int, ...]:
     steps, batch = (
         int(case.parameters.get(k, n)) for k, n in (("steps", _STEPS), ("batch", _BATCH))
     )
-    lengths = _LENGTHS if "h" in str(case.parameters["operands"]) else _SOME_EMPTY
+    lengths: tuple[int, ...] = _LENGTHS if "h" in str(case.parameters["operands"]) else _SOME_EMPTY
+    if "features" in case.parameters:  # a part of all steps, however many there are
+        lengths = tuple(-(-n * steps // _STEPS) for n in lengths)
     return tuple(min(int(n), steps) for n in np.resize(lengths, batch))
 
 
@@ -198,11 +204,18 @@ def _attributes(case: Case, hidden: int, direction: str) -> dict[str, Any]:
     found: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
     found |= {name: case.parameters[name] for name in names if name in case.parameters}
     if "activations" in case.parameters:
-        count = 2 if direction == "bidirectional" else 1
-        found["activations"] = tuple(case.parameters["activations"]) * count
-        for name in ("activation_alpha", "activation_beta"):
-            if name in case.parameters:
-                found[name] = tuple(map(float, case.parameters[name])) * count
+        both = direction == "bidirectional"
+        first = tuple(case.parameters["activations"])
+        second = tuple(case.parameters.get("second", first))
+        found["activations"] = first + second * both
+        takers = {"activation_alpha": _TAKES_ALPHA, "activation_beta": _TAKES_BETA}
+        for name in takers.keys() & case.parameters.keys():
+            given = tuple(map(float, case.parameters[name]))
+            if "second" not in case.parameters:
+                found[name] = given * (2 if both else 1)
+            else:
+                own = sum(activation in takers[name] for activation in first)
+                found[name] = given if both else given[:own]
     return found
 
 
@@ -237,8 +250,8 @@ def _direction(case: Case, tensors: Mapping[str, Tensor], index: int, fmt: Forma
         r=own("r"),
         bias=own("b"),
         peep=own("p"),
-        gates=tuple(_activations(case)),
-        clip=float(case.parameters.get("clip", 0.0)),
+        gates=_activations(case, index),
+        clip=float(np.float32(case.parameters.get("clip", 0.0))),
         reset=bool(case.parameters.get("linear_before_reset", 0)),
         coupled=bool(case.parameters.get("input_forget", 0)),
         fmt=fmt,
@@ -250,10 +263,22 @@ _TAKES_ALPHA = ("Affine", "LeakyRelu", "ScaledTanh", "HardSigmoid", "Elu", "Thre
 _TAKES_BETA = ("Affine", "ScaledTanh", "HardSigmoid")
 
 
-def _activations(case: Case) -> Iterator[tuple[str, float, float]]:
+def _activations(case: Case, index: int) -> tuple[tuple[str, float, float], ...]:
+    """Returns the functions of a direction with their factors.
+
+    A case names those of the first direction, and those of the second where they are others;
+    the factors are then of both, one after the other as the functions take them.
+    """
+    first = case.parameters.get("activations", _DEFAULTS[case.op])
+    second = case.parameters.get("second", ())
+    found = tuple(_with_factors(case, [*first, *second]))
+    return found[len(first) :] if second and index else found[: len(first)]
+
+
+def _with_factors(case: Case, names: Sequence[str]) -> Iterator[tuple[str, float, float]]:
     alphas = iter(case.parameters.get("activation_alpha", ()))
     betas = iter(case.parameters.get("activation_beta", ()))
-    for name in case.parameters.get("activations", _DEFAULTS[case.op]):
+    for name in names:
         alpha = next(alphas, _ALPHA.get(name, 1.0)) if name in _TAKES_ALPHA else 0.0
         default = {"HardSigmoid": 0.5, "ScaledTanh": 1.0}.get(name, 0.0)
         beta = next(betas, default) if name in _TAKES_BETA else 0.0

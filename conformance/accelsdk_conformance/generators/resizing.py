@@ -44,6 +44,17 @@ _SIZES: dict[str, tuple[Shape, Shape, tuple[float, ...] | None]] = {
     "wide": ((1, 1, 2, 20), (1, 1, 3, 67), None),
     "narrow": ((1, 1, 2, 130), (1, 1, 2, 48), None),
     "planes": ((3, 35, 2, 3), (3, 35, 3, 4), None),
+    # The scales of the broad ones are powers of two, or their sources short: what float32 loses
+    # of a coordinate stays as small as in a small image.
+    "broad": ((1, 1, 2, 70), (1, 1, 2, 140), None),
+    "broader": ((1, 1, 2, 75), (1, 1, 3, 300), None),
+    "stretched": ((1, 2, 2, 7), (1, 2, 2, 154), None),
+    "halved": ((1, 1, 2, 516), (1, 1, 1, 258), None),
+    "tall": ((1, 1, 70, 3), (1, 1, 140, 3), None),
+    "channels": ((1, 130, 2, 3), (1, 130, 4, 6), None),
+    "batch": ((17, 2, 3, 2), (17, 2, 6, 4), None),
+    "broad_line": ((1, 2, 80), (1, 2, 160), None),
+    "deep": ((1, 1, 33, 2, 3), (1, 1, 66, 4, 3), None),
     "volume": ((1, 1, 3, 4, 2), (1, 1, 5, 2, 4), None),
 }
 _LOST = Fraction(1, 1 << 18)  # of a coordinate in float32 arithmetic, a few units of 2**-24 * 32
@@ -94,6 +105,9 @@ def resize(case: Case, context: Context) -> Problem:
 
     low, high = (-90, 91) if fmt.is_signed else (10, 201)
     values = data.rng(case, context).permutation(np.arange(low, high))
+    if given.get("data") == "edges":  # steps from end to end: cubics leave the range beside them
+        least, most = (-128, 127) if fmt.is_signed else (0, 255)
+        values = np.where(data.rng(case, context).random(math.prod(source)) < 0.5, least, most)
     whole = np.resize(values, source).astype(np.float64)
     x = represent(whole, fmt) if fmt.is_float else from_integers(whole, fmt)
     return shrinkable(make, (x,), separate_axes)

@@ -17,6 +17,7 @@ from accelsdk_sim_card.defects import (
     lanes,
     layers,
     layers_wide,
+    long_layers,
     lookups,
     movement,
     programs,
@@ -50,6 +51,7 @@ DEFECTS: tuple[Defect, ...] = (
     *lookups.DEFECTS,
     *tails.DEFECTS,
     *programs.DEFECTS,
+    *long_layers.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})
