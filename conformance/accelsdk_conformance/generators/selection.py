@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from accelsdk.formats import BOOL, FLOAT32, INT64, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import data, whole
 from accelsdk_conformance.oracles.tensor import F64, Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
     Along,
@@ -70,16 +70,27 @@ def compress(case: Case, context: Context) -> Problem:
     axis, short = int(case.parameters["axis"]), int(case.parameters["short"])
     x = data.ramp(fmt, (5, 9, 6))
     kept = rng.random(x.shape[axis] - short) < _DENSITY[str(case.parameters["density"])]
+    return compressed(x, kept, axis)
+
+
+def compressed(x: Tensor, kept: NDArray[np.bool_], axis: int) -> Problem:
+    """Returns the problem of keeping some slices along an axis.
+
+    Args:
+        x: Data.
+        kept: The condition: as many as there are slices, or fewer.
+        axis: Of the slices.
+    """
 
     def make(x: Tensor, condition: Tensor) -> Problem:
         if len(condition.codes) > x.shape[axis]:
             raise ValueError("a condition longer than its axis")
         slices = np.flatnonzero(condition.codes)
         return Problem(
-            op=case.op,
+            op="Compress",
             operands=(x, condition),
             attributes={"axis": axis},
-            oracle=always(expect_exact(Tensor(fmt, x.codes.take(slices, axis=axis)))),
+            oracle=always(expect_exact(Tensor(x.format, x.codes.take(slices, axis=axis)))),
         )
 
     def axes(x: Tensor, condition: Tensor) -> list[Axis]:
@@ -94,21 +105,35 @@ def unique(case: Case, context: Context) -> Problem:
     axis, ascending = int(case.parameters["axis"]), int(case.parameters["sorted"])
     outputs = int(case.parameters.get("outputs", 4))
     x = _repeating(case, fmt, data.rng(case, context), axis)
+    return distinct(x, axis, ascending=ascending, outputs=outputs)
+
+
+def distinct(x: Tensor, axis: int, *, ascending: int = 1, outputs: int = 4) -> Problem:
+    """Returns the problem of finding the different slices along an axis.
+
+    Args:
+        x: Data.
+        axis: Of the slices.
+        ascending: Whether the result is sorted.
+        outputs: How many results are asked for.
+    """
 
     def make(x: Tensor) -> Problem:
-        values = np.moveaxis(x.values, axis, 0).reshape(x.shape[axis], -1)
-        keys = [tuple(_order(float(item)) for item in row) for row in values]
+        values = x.values if x.format.is_float else whole.whole(x)
+        lines = np.moveaxis(values, axis, 0).reshape(x.shape[axis], -1).tolist()
+        keys = [tuple(_order(item) for item in line) for line in lines]
         first: dict[tuple[tuple[int, float], ...], int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        distinct = sorted(first) if ascending else list(first)
-        indices = np.array([first[key] for key in distinct], np.int64)
-        inverse = np.array([distinct.index(key) for key in keys], np.int64)
-        counts = np.array([keys.count(key) for key in distinct], np.int64)
-        expected: list[Expected] = [expect_exact(Tensor(fmt, x.codes.take(indices, axis=axis)))]
+        kinds = sorted(first) if ascending else list(first)
+        indices = np.array([first[key] for key in kinds], np.int64)
+        inverse = np.array([kinds.index(key) for key in keys], np.int64)
+        counts = np.array([keys.count(key) for key in kinds], np.int64)
+        found = Tensor(x.format, x.codes.take(indices, axis=axis))
+        expected: list[Expected] = [expect_exact(found)]
         expected += [expect_exact(from_integers(a, INT64)) for a in (indices, inverse, counts)]
         return Problem(
-            op=case.op,
+            op="Unique",
             operands=(x,),
             attributes={"axis": axis, "sorted": ascending},
             outputs=outputs,
@@ -123,10 +148,10 @@ def _repeating(case: Case, fmt: Format, rng: np.random.Generator, axis: int) -> 
     count = int(case.parameters.get("count", 41))
     ranks = {1: (count,), 2: (14, 3) if axis == 0 else (3, 14)}
     shape = ranks[int(case.parameters["rank"])]
-    whole = rng.integers(0, 2 if fmt == BOOL or len(shape) > 1 else 9, shape)
+    items = rng.integers(0, 2 if fmt == BOOL or len(shape) > 1 else 9, shape)
     if not fmt.is_float:
-        return from_integers(whole, fmt)
-    values = whole - (1.0 if len(shape) > 1 else 4.0)
+        return from_integers(items, fmt)
+    values = items - (1.0 if len(shape) > 1 else 4.0)
     if case.parameters.get("special"):
         values[rng.random(shape) < 0.2] = np.nan
         values[rng.random(shape) < 0.2] = -0.0
@@ -135,8 +160,8 @@ def _repeating(case: Case, fmt: Format, rng: np.random.Generator, axis: int) -> 
 
 
 def _order(value: float) -> tuple[int, float]:
-    """A key that puts NaN last and makes all NaN, and both zeros, equal."""
-    return (1, 0.0) if np.isnan(value) else (0, value + 0.0)
+    """A key that puts NaN last and makes all NaN, and both zeros, equal; integers stay whole."""
+    return (1, 0.0) if value != value else (0, value + 0)
 
 
 # -- NonMaxSuppression -------------------------------------------------------------------------

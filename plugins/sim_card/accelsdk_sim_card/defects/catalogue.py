@@ -21,6 +21,7 @@ from accelsdk_sim_card.defects import (
     lookups,
     movement,
     programs,
+    ranks,
     reductions,
     residue,
     scales,
@@ -52,6 +53,7 @@ DEFECTS: tuple[Defect, ...] = (
     *tails.DEFECTS,
     *programs.DEFECTS,
     *long_layers.DEFECTS,
+    *ranks.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})
