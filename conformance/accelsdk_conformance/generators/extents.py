@@ -239,7 +239,8 @@ def _balanced(x: Whole, over: tuple[int, ...], count: int) -> Whole:
     half = count // 2
     flat[:, :half], flat[:, half : 2 * half] = 2, 0
     flat[:, 2 * half :] = 1
-    flat[:] = np.stack([np.roll(row, 3 * i) * (1 - 2 * (i % 2)) for i, row in enumerate(flat)])
+    signs = 1 - 2 * ((np.arange(len(flat)) * 0x9E3779B1 >> 16) & 1)  # of no period
+    flat[:] = np.stack([np.roll(row, 3 * i) * signs[i] for i, row in enumerate(flat)])
     return np.moveaxis(flat.reshape(rows.shape), range(-len(over), 0), over)
 
 

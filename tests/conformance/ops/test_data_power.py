@@ -81,6 +81,8 @@ RIGHT_TOO = {
     ("echo", "Cast"): "of the same bits",
     ("echo", "Clip"): "without limits",
     ("echo", "Compress"): "of everything",
+    ("echo", "Expand"): "of a row, or over leading axes",
+    ("echo", "Split"): "the first part along the first axis",
     ("echo", "PRelu"): "of nothing below zero",
     ("echo", "Reshape"): "codes keep their order",
     ("echo", "total"): "over no axis, or one of extent 1",
