@@ -24,6 +24,7 @@ from accelsdk.formats import (
 from accelsdk.numerics.rounding import Rounding
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import axes, data
+from accelsdk_conformance.generators.granularity import Layout, layout_of, scale_extents, spread
 from accelsdk_conformance.oracles import conversion as oracle
 from accelsdk_conformance.oracles.tensor import (
     F64,
@@ -157,7 +158,7 @@ def quantize(case: Case, context: Context) -> Problem:
     source = data.format_of(case, 0) if len(case.formats) > 1 else FLOAT32
     mode = str(case.parameters["scales"])
     rng = data.rng(case, context)
-    layout = _GRANULARITY[mode]
+    layout = layout_of(case)
     shape, axis, block = layout
     scale, wide = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(target, scale.shape, rng)
@@ -206,39 +207,14 @@ def _factors(
         raise ValueError("no scale to divide by")
     layout = (x.shape, axis, block)
     points = np.zeros(scale.shape, np.int64) if zero is None else zero.integers
-    return _spread(scale.values, layout), _spread(points, layout)
-
-
-#: Shape of a tensor, axis and block size of its scales.
-Layout = tuple[tuple[int, ...], int, int]
-_GRANULARITY: dict[str, Layout] = {
-    "tensor": ((8, 515), 1, 0),
-    "power2": ((8, 515), 1, 0),
-    "symmetric": ((8, 515), 1, 0),
-    "channel0": ((7, 200), 0, 0),
-    "channel1": ((3, 37, 19), 1, 0),
-    "channel_last": ((5, 3, 41), -1, 0),
-    "block16": ((5, 128), 1, 16),
-    "block_tail": ((5, 150), 1, 32),
-    "block_axis0": ((70, 6), 0, 32),
-    "block_middle": ((3, 21, 7), -2, 5),
-    "vector": ((77,), 0, 0),
-    "rank0": ((), 0, 0),
-    "empty": ((3, 0), 0, 0),
-}
+    return spread(scale.values, layout), spread(points, layout)
 
 
 def _scales(case: Case, layout: Layout, rng: np.random.Generator) -> tuple[Tensor, F64]:
     """Returns the scale operand, and the same spread over the shape of the data."""
     fmt = by_name(str(case.parameters.get("scale", "float32")))
     mode = str(case.parameters["scales"])
-    shape, axis, block = layout
-    extents: tuple[int, ...] = ()
-    if block:
-        at = axis % len(shape)
-        extents = (*shape[:at], -(-shape[at] // block), *shape[at + 1 :])
-    elif mode.startswith("channel"):
-        extents = (shape[axis],)
+    extents = scale_extents(mode, layout)
     values = np.exp2(rng.uniform(-6, 3, extents))
     if not extents:
         values = np.array(0.25 if mode == "power2" else float(np.float32(0.0764)))
@@ -247,22 +223,11 @@ def _scales(case: Case, layout: Layout, rng: np.random.Generator) -> tuple[Tenso
     if fmt == E8M0:
         values = np.exp2(np.rint(np.log2(values)))
     scale = encode(values, fmt) if fmt.is_float else _as_scales(values)
-    return scale, _spread(scale.values, layout)
+    return scale, spread(scale.values, layout)
 
 
 def _as_scales(values: F64) -> Tensor:
     return Tensor(E8M0, (np.log2(values) + 127).astype(np.uint8))
-
-
-def _spread(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    shape, axis, block = layout
-    if values.ndim == 0:
-        return np.broadcast_to(values, shape)
-    if block:
-        return np.repeat(values, block, axis=axis).take(range(shape[axis]), axis=axis)
-    extents = [1] * len(shape)
-    extents[axis] = shape[axis]
-    return np.broadcast_to(values.reshape(extents), shape)
 
 
 def _zero_points(target: Format, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
@@ -309,7 +274,7 @@ def dequantize(case: Case, context: Context) -> Problem:
     target = data.format_of(case, 1) if len(case.formats) > 1 else FLOAT32
     mode = str(case.parameters["scales"])
     rng = data.rng(case, context)
-    layout = _GRANULARITY[mode]
+    layout = layout_of(case)
     shape, axis, block = layout
     scale, _ = _scales(case, layout, rng)
     zero = None if mode == "symmetric" else _zero_points(source, scale.shape, rng)
@@ -377,14 +342,14 @@ def requantized(case: Case, context: Context, operands: Sequence[Tensor | None])
         "relu": int(bool(given.get("relu", 0))),
     }
     spec = context.datasheet.requantize or RequantSpec()
-    turn = attributes["axis"] == 0
+    axis = attributes["axis"]
 
     def make(
         acc: Tensor, factor: Tensor, shift: Tensor | None, zero: Tensor | None, bias: Tensor | None
     ) -> Problem:
         sums = acc.integers
         got = oracle.requantize(
-            sums.T if turn else sums,
+            np.moveaxis(sums, axis, -1) if sums.ndim else sums,
             factor.values,
             None if shift is None else shift.integers,
             np.array(0) if zero is None else zero.integers,
@@ -396,7 +361,10 @@ def requantized(case: Case, context: Context, operands: Sequence[Tensor | None])
             rounding=Rounding(spec.rounding),
             clamp=spec.clamp,
         )
-        found, other = (t.codes.T if turn else t.codes for t in (got.tensor, got.other))
+        found, other = (
+            np.moveaxis(t.codes, -1, axis) if sums.ndim else t.codes
+            for t in (got.tensor, got.other)
+        )
         expected = expect_exact(
             Tensor(target, np.ascontiguousarray(found)),
             others=(np.ascontiguousarray(other),),

@@ -46,7 +46,7 @@ _WIDE = 4096
 _LEAST_DOMAIN = 16.0
 #: What float64 arithmetic itself rounds correctly (or exactly).
 _CORRECT = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Mod", "Min", "Max", "PRelu"}
+    {"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Mod", "Min", "Max", "PRelu", "LeakyRelu"}
 )
 
 

@@ -202,6 +202,24 @@ def power(case: Case, context: Context) -> Problem:
     return shrinkable(_power_of, (bases, constants([int(v) for v in y], exponent)))
 
 
+def wide_power(case: Case, context: Context) -> Problem:
+    """Bases and powers that float64 does not hold: odd numbers of 54 to 63 bits, 3**39, wraps."""
+    base, exponent = data.format_of(case, 0), data.format_of(case, 1)
+    large = [
+        *(1 << bits for bits in (16, 31, 32, 52, 53, 57, 62)),
+        46340,
+        3037000499,
+        (1 << 63) - 2,
+    ]
+    x = [3, -3, 5, -6, 7, 10, 15, -17, lowest(base), highest(base)]
+    x += [sign * (value + 1) for value in large for sign in (1, -1) if value < highest(base)]
+    y = [0, 1, 2, 3, 4, 13, 14, 18, 19, 20, 21, 22, 23, 27, 31, 34, 39, 40, 41, 61, 62, 63, 64]
+    return shrinkable(
+        _power_of,
+        (Tensor(base, constants(x, base).codes[:, None]), constants(y, exponent)),
+    )
+
+
 def _power_of(x: Tensor, y: Tensor) -> Problem:
     base = x.format
     a, b = np.broadcast_arrays(x.integers, y.values)
