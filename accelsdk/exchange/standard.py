@@ -79,9 +79,15 @@ def has_equivalent(node: Node, detours: bool = True) -> bool:
             return node.result.type.rank > 0
         case "NonZero":
             return node.result.shape[0] > 0
-        case "MatMulInteger" | "ConvInteger":
-            # Only one zero point: of a in the former, of all filters in the latter.
-            zero = node.operand(2 if node.op == "MatMulInteger" else 3)
+        case "MatMulInteger":
+            # Only one zero point of a; that of the columns of stacked matrices has their rank.
+            b, a_zero, b_zero = (node.operand(index) for index in (1, 2, 3))
+            if b is not None and b.type.rank > 2 and b_zero is not None and b_zero.type.count != 1:
+                return False
+            return a_zero is None or a_zero.type.count == 1
+        case "ConvInteger":
+            # Only one zero point of all filters.
+            zero = node.operand(3)
             return zero is None or zero.type.count == 1
         case op if op in _REDUCTIONS:
             return bool(attribute(node, "axes"))
