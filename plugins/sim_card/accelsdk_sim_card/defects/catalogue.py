@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from accelsdk_sim_card.defects import (
+    attributes,
     blocks,
     contractions,
     decoding,
@@ -54,6 +55,7 @@ DEFECTS: tuple[Defect, ...] = (
     *programs.DEFECTS,
     *long_layers.DEFECTS,
     *ranks.DEFECTS,
+    *attributes.DEFECTS,
 )
 
 BY_NAME: Mapping[str, Defect] = MappingProxyType({defect.name: defect for defect in DEFECTS})
