@@ -75,10 +75,14 @@ def groups(cases: Iterable[Case], size: int) -> Iterator[tuple[Case, ...]]:
 
 
 def may_share(problem: Problem) -> bool:
-    """Says whether a problem can be a part of a program: one run of it on small data."""
+    """Says whether a problem can be a part of a program: one run of a node on small inputs.
+
+    What a backend makes of constants and of chains may change what it makes of the others.
+    """
     given = (tensor for tensor in problem.operands if tensor is not None)
     return (
         problem.before is None
+        and not (problem.constants or problem.then)
         and problem.runs == problem.repeats == 1
         and sum(tensor.codes.nbytes for tensor in given) < _LARGE
     )

@@ -128,6 +128,12 @@ def inverse(variance: Carried, epsilon: float, fmt: Format) -> Carried:
     return Carried.exact(np.array(1.0), fmt).divided(root)
 
 
+def _spread(found: Carried, rows: tuple[int, ...], shape: tuple[int, ...]) -> Carried:
+    """Returns what each row has, or each of its elements, at the places of the operand."""
+    value, error = (np.broadcast_to(a, rows).reshape(shape) for a in (found.value, found.error))
+    return Carried(value, error, found.fmt)
+
+
 _SHAPES: dict[str, tuple[int, ...]] = {
     "pair": (5, 6),
     "cube": (2, 6, 5, 3),
@@ -192,9 +198,13 @@ def channels(case: Case, context: Context) -> Problem:
             parts = seen(x.values.reshape(x.shape[0] * groups, -1))
             mean = parts.mean()
             centred = parts - mean
-            unit = centred * inverse(_variance(parts, mean, centred, one_pass), epsilon, fmt)
-            unit = Carried(unit.value.reshape(x.shape), unit.error.reshape(x.shape), fmt)
-            result = unit * scale + bias
+            deviation = inverse(_variance(parts, mean, centred, one_pass), epsilon, fmt)
+            rows = parts.value.shape
+            result = _spread(centred * deviation, rows, x.shape) * scale + bias
+            # PyTorch and onnxruntime fold them into x a + (bias - mean a): the larger bound holds.
+            slope = _spread(deviation, rows, x.shape) * scale
+            folded = (value * slope + (bias - _spread(mean, rows, x.shape) * slope)).error
+            result = Carried(result.value, np.maximum(result.error, folded), fmt)
         result = result.flushed() if flushes(op, fmt, context.datasheet) else result
         claim = claimed(op, fmt, context.datasheet)
         return carried_problem(op, (x, *per), attributes, [result], claim=claim)
