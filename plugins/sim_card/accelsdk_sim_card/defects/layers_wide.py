@@ -123,10 +123,8 @@ def _heads_first(found: list[Any], node: Node) -> None:
 
 
 def _next_group(found: list[Any], node: Node) -> None:
-    """Heads of Q take turns at the heads of keys: head h has that of h modulo their number."""
-    heads, groups = _shape(node)[1], _shape(node, 1)[1]
-    order = np.arange(heads) % groups
-    found[1], found[2] = found[1][:, order], found[2][:, order]
+    """The groups of heads of Q have the heads of keys from last to first."""
+    found[1], found[2] = found[1][:, ::-1], found[2][:, ::-1]
 
 
 def _grouped(node: Node) -> bool:
@@ -264,10 +262,10 @@ DEFECTS: tuple[Defect, ...] = (
         results(_wrong_from(1, 4), _beyond(0, 1, 4), "Attention"),
     ),
     _row(
-        "attention_groups_interleaved",
-        "heads of Q take turns at the heads of keys, instead of sharing them in groups",
+        "attention_groups_reversed",
+        "the groups of heads of Q have the heads of keys from last to first",
         "Attention with fewer heads of keys, more than one",
-        "an index modulo the heads in place of a quotient",
+        "an index counted from the other end",
         operands(_next_group, _grouped, "Attention"),
     ),
     _row(
