@@ -68,6 +68,7 @@ def fused(case: Case, context: Context) -> Problem:
     if case.parameters.get("nan"):
         base = _with_nan(base)
     links = _CHAINS[str(case.parameters["then"])]
+    _refuse_flushed(base, links, context)
     rng = data.rng(case, context)
     reached, further = _first(base), []
     for link in links:
@@ -86,6 +87,22 @@ def fused(case: Case, context: Context) -> Problem:
         return remake.axes(given[:count])
 
     return replace(made, remake=Remake(make, axes, remake.fixed))
+
+
+def _refuse_flushed(base: Problem, links: tuple[_Link, ...], context: Context) -> None:
+    """Refuses subnormal numbers where a node of the chain is declared to flush them."""
+    given = [x for x in (*base.operands, _first(base)) if x is not None and x.format.is_float]
+    if not any(_has_subnormal(x) for x in given):
+        return
+    for op in (base.op, *(link.op for link in links)):
+        claims = (context.datasheet.function(op, x.format.name) for x in given)
+        if any(claim is not None and claim.subnormals == "flush" for claim in claims):
+            raise NotApplicable(f"subnormal numbers are declared flushed by {op}")
+
+
+def _has_subnormal(x: Tensor) -> bool:
+    size = np.abs(x.values)
+    return bool(((size > 0) & (size < x.format.smallest_normal)).any())
 
 
 def _with_nan(base: Problem) -> Problem:
