@@ -26,7 +26,6 @@ from accelsdk.runtime.device import Device
 from accelsdk.runtime.reported import note_shapes
 from accelsdk.runtime.stream import Stream
 from accelsdk.runtime.sync import Event, Timepoint
-from accelsdk.runtime.work import Range
 
 if TYPE_CHECKING:
     from accelsdk.runtime.binding import IoBinding
@@ -420,8 +419,3 @@ def overlap(a: Buffer, b: Buffer) -> bool:
     return (
         a.storage is b.storage and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes
     )
-
-
-def range_of(buffer: Buffer) -> Range:
-    """Returns the range of a buffer, as work notes it (one byte where it is empty)."""
-    return (buffer.storage, buffer.offset, buffer.offset + max(buffer.nbytes, 1))

@@ -22,11 +22,12 @@ from accelsdk.formats import UINT8
 from accelsdk.runtime import transfer
 from accelsdk.runtime.buffer import Buffer
 from accelsdk.runtime.device import Device
-from accelsdk.runtime.executable import ExecuteOptions, LoadedExecutable, Result, range_of
+from accelsdk.runtime.executable import ExecuteOptions, LoadedExecutable, Result
 from accelsdk.runtime.plan import CompiledPlan
 from accelsdk.runtime.program import LoadedProgram
 from accelsdk.runtime.progress import LOCK
 from accelsdk.runtime.schedule import Kind, Spot, Step
+from accelsdk.runtime.staging import range_of
 from accelsdk.runtime.sync import Event, finish_event, join, settle
 from accelsdk.runtime.transfer import Submission, span_of
 from accelsdk.runtime.work import Edge, Work, event_of

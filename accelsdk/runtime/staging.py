@@ -54,8 +54,8 @@ def plan(arguments: Sequence[Buffer], outputs: Sequence[Buffer], lane: Stream) -
     made = Plan(
         inputs,
         targets,
-        [_range(buffer) for buffer in arguments],
-        [_range(buffer) for buffer in outputs],
+        [range_of(buffer) for buffer in arguments],
+        [range_of(buffer) for buffer in outputs],
         lane,
     )
     step = lane.device.target.view_alignment
@@ -113,5 +113,6 @@ def _span(buffer: Buffer) -> Span:
     return Span(buffer.storage, buffer.offset, buffer.offset + buffer.nbytes)
 
 
-def _range(buffer: Buffer) -> Range:
+def range_of(buffer: Buffer) -> Range:
+    """Returns the range of a buffer, as work notes it (one byte where it is empty)."""
     return (buffer.storage, buffer.offset, buffer.offset + max(buffer.nbytes, 1))

@@ -17,7 +17,7 @@ from accelsdk.errors import UnsupportedGraph
 from accelsdk.formats import INT64
 from accelsdk.graph.graph import ONNX, Array, Attribute, Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
-from accelsdk.graph.types import Value
+from accelsdk.graph.types import Shape, Value
 
 Rewrite = Callable[[Builder, Node], Sequence[Value | None]]
 
@@ -174,3 +174,8 @@ def ops(
 def picked(node: Node, *names: str) -> dict[str, Attribute]:
     """Returns those attributes of a node that it carries."""
     return {name: node.attributes[name] for name in names if name in node.attributes}
+
+
+def reshaped(b: Builder, value: Value, shape: Shape) -> Value:
+    """Returns a value in another shape."""
+    return value if value.shape == shape else b.op("Reshape", value, shape=shape)

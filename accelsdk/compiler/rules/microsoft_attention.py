@@ -10,14 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import integer, real, refuse, required
-from accelsdk.compiler.rules.microsoft_common import (
-    flat,
-    microsoft,
-    reshaped,
-    transposed,
-    widened_sum,
-)
+from accelsdk.compiler.rules.common import integer, real, refuse, required, reshaped
+from accelsdk.compiler.rules.microsoft_common import flat, microsoft, transposed, widened_sum
 from accelsdk.compiler.rules.qlinear import integer_product
 from accelsdk.formats import INT64
 from accelsdk.graph.graph import Node

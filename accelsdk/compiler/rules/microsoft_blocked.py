@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.compiler.rules.common import axis_of, constant, integer, refuse, required
-from accelsdk.compiler.rules.microsoft_common import microsoft, reshaped, transposed
+from accelsdk.compiler.rules.common import axis_of, constant, integer, refuse, required, reshaped
+from accelsdk.compiler.rules.microsoft_common import microsoft, transposed
 from accelsdk.compiler.rules.quantize import dequantize_linear, quantize_linear
 from accelsdk.formats import UINT4, UINT8, Format
 from accelsdk.graph.graph import Array, Node

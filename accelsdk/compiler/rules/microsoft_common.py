@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from accelsdk.compiler.rules.common import Rewrite, refuse, rule
+from accelsdk.compiler.rules.common import Rewrite, refuse, reshaped, rule
 from accelsdk.formats import FLOAT32, Format
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
-from accelsdk.graph.types import Shape, Value
+from accelsdk.graph.types import Value
 
 MICROSOFT = "com.microsoft"
 
@@ -27,11 +27,6 @@ def microsoft(op: str, rewrite: Rewrite, attributes: str = "") -> LoweringRule:
 def same_as(rules: Iterable[LoweringRule], op: str) -> Rewrite:
     """Returns the rewrite of an op of ai.onnx, for an op that means the same."""
     return next(found.rewrite for found in rules if found.op == op)
-
-
-def reshaped(b: Builder, value: Value, shape: Shape) -> Value:
-    """Returns a value in another shape."""
-    return value if value.shape == shape else b.op("Reshape", value, shape=shape)
 
 
 def transposed(b: Builder, value: Value, perm: Sequence[int]) -> Value:

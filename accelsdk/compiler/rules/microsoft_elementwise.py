@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from accelsdk.compiler.rules.common import axis_of, integer, real, refuse, required
+from accelsdk.compiler.rules.common import axis_of, integer, real, refuse, required, reshaped
 from accelsdk.compiler.rules.microsoft_common import (
     dequantized,
     microsoft,
     only_integers,
     quantized,
-    reshaped,
 )
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import constant, integer, real, refuse, required, text
+from accelsdk.compiler.rules.common import constant, integer, real, refuse, required, reshaped, text
 from accelsdk.compiler.rules.microsoft_attention import causal, heads, joined, total
-from accelsdk.compiler.rules.microsoft_common import microsoft, reshaped, transposed
+from accelsdk.compiler.rules.microsoft_common import microsoft, transposed
 from accelsdk.compiler.rules.microsoft_rotary import angles, rotated
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule

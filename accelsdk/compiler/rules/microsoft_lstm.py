@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import integer, refuse, required, text
-from accelsdk.compiler.rules.microsoft_common import flat, microsoft, reshaped, widened_sum
+from accelsdk.compiler.rules.common import integer, refuse, required, reshaped, text
+from accelsdk.compiler.rules.microsoft_common import flat, microsoft, widened_sum
 from accelsdk.compiler.rules.qlinear import integer_product
 from accelsdk.compiler.rules.quantize import dynamically_quantized
 from accelsdk.formats import FLOAT32, INT64
+from accelsdk.graph.decompose.common import joined
 from accelsdk.graph.decompose.gates import Gate, gates_of
 from accelsdk.graph.graph import CORE, Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
@@ -95,7 +96,7 @@ def _lstm(b: Builder, node: Node) -> Sequence[Value | None]:
         sequences.append(y)
         hiddens.append(reshaped(b, h, (1, *h.shape)))
         cells.append(reshaped(b, c, (1, *c.shape)))
-    return [_joined(b, sequences, 1), _joined(b, hiddens, 0), _joined(b, cells, 0)]
+    return [joined(b, sequences, 1), joined(b, hiddens, 0), joined(b, cells, 0)]
 
 
 def _run(
@@ -130,7 +131,7 @@ def _run(
             new_h, new_c = b.op("Where", alive, new_h, h), b.op("Where", alive, new_c, c)
         h, c, seen = new_h, new_c, y
         outputs[t] = reshaped(b, y, (1, batch, cell.hidden))
-    sequence = _joined(b, outputs, 0)
+    sequence = joined(b, outputs, 0)
     if reverse:
         sequence = _reversed(b, sequence, lengths)
     return reshaped(b, sequence, (steps, 1, batch, cell.hidden)), h, c
@@ -190,10 +191,6 @@ def _initial(b: Builder, node: Node, index: int, at: int, count: int) -> Value:
 def _own(b: Builder, value: Value, at: int, count: int) -> Value:
     """The part of one direction; directions lie along the first axis."""
     return reshaped(b, b.split(value, 0, (1,) * count)[at], value.shape[1:])
-
-
-def _joined(b: Builder, parts: Sequence[Value], axis: int) -> Value:
-    return parts[0] if len(parts) == 1 else b.op("Concat", *parts, axis=axis)
 
 
 RULES: tuple[LoweringRule, ...] = (microsoft("DynamicQuantizeLSTM", _lstm, _ATTRIBUTES),)

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import axis_of, integer, ops, real, refuse, required, rule
-from accelsdk.compiler.rules.microsoft_common import dequantized, microsoft, reshaped
+from accelsdk.compiler.rules.common import (
+    axis_of,
+    integer,
+    ops,
+    real,
+    refuse,
+    required,
+    reshaped,
+    rule,
+)
+from accelsdk.compiler.rules.microsoft_common import dequantized, microsoft
 from accelsdk.formats import FLOAT32, INT32
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule

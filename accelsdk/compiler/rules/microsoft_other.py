@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from accelsdk.compiler.rules import fill, grid_sample, pad, select
-from accelsdk.compiler.rules.common import constant, refuse, required
-from accelsdk.compiler.rules.microsoft_common import MICROSOFT, microsoft, reshaped, same_as
+from accelsdk.compiler.rules.common import constant, refuse, required, reshaped
+from accelsdk.compiler.rules.microsoft_common import MICROSOFT, microsoft, same_as
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
 from accelsdk.graph.types import Value

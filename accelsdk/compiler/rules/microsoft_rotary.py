@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import integer, real, refuse, required
-from accelsdk.compiler.rules.microsoft_common import microsoft, reshaped, transposed
+from accelsdk.compiler.rules.common import integer, real, refuse, required, reshaped
+from accelsdk.compiler.rules.microsoft_common import microsoft, transposed
 from accelsdk.formats import INT64
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsdk.compiler.rules.common import integer, refuse, required, rule
+from accelsdk.compiler.rules.common import integer, refuse, required, reshaped, rule
 from accelsdk.compiler.rules.windows import NAMES, window
 from accelsdk.formats import FLOAT32, INT32
 from accelsdk.graph.graph import Node
 from accelsdk.graph.rewrite import Builder, LoweringRule
-from accelsdk.graph.types import Shape, Value
+from accelsdk.graph.types import Value
 
 
 def integer_product(
@@ -55,18 +55,14 @@ def _centred(b: Builder, codes: Value, zero: Value | None) -> Value:
 
 def _flat(b: Builder, value: Value) -> Value:
     """A scale or zero point as a scalar, or as a vector for each channel."""
-    return _reshaped(b, value, () if value.type.count == 1 else (value.type.count,))
+    return reshaped(b, value, () if value.type.count == 1 else (value.type.count,))
 
 
 def _column(b: Builder, value: Value, rows: int | None) -> Value:
     """A scale or zero point for each row, so that it broadcasts against [..., M, N]."""
     if value.type.rank == 1 and value.shape == (rows,):
-        return _reshaped(b, value, (value.type.count, 1))
+        return reshaped(b, value, (value.type.count, 1))
     return value
-
-
-def _reshaped(b: Builder, value: Value, shape: Shape) -> Value:
-    return value if value.shape == shape else b.op("Reshape", value, shape=shape)
 
 
 def _wide(b: Builder, scale: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, Format
@@ -58,3 +59,8 @@ def reshape(b: Builder, x: Value, *shape: int) -> Value:
 def transpose(b: Builder, x: Value, *perm: int) -> Value:
     """Emits a Transpose, unless it would permute nothing."""
     return x if perm == tuple(range(len(perm))) else b.op("Transpose", x, perm=perm)
+
+
+def joined(b: Builder, parts: Sequence[Value], axis: int) -> Value:
+    """Emits a Concat, unless there is one part alone."""
+    return parts[0] if len(parts) == 1 else b.op("Concat", *parts, axis=axis)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsdk.graph.decompose.common import reshape, text, transpose, whole
+from accelsdk.graph.decompose.common import joined, reshape, text, transpose, whole
 from accelsdk.graph.decompose.gates import Gate, gates_of
 from accelsdk.graph.graph import Node
 from accelsdk.graph.opdef import required
@@ -169,21 +169,17 @@ def _run(
             y = b.op("Where", masks[t], y, zero)
         states = fresh
         outputs[t] = reshape(b, y, 1, 1, batch, hidden)
-    return _joined(b, outputs, 0), states
-
-
-def _joined(b: Builder, parts: Sequence[Value], axis: int) -> Value:
-    return parts[0] if len(parts) == 1 else b.op("Concat", *parts, axis=axis)
+    return joined(b, outputs, 0), states
 
 
 def _results(
     b: Builder, sequences: list[Value], finals: list[States], batch_first: bool
 ) -> list[Value]:
-    y = _joined(b, sequences, 1)
+    y = joined(b, sequences, 1)
     last = []
     for state in zip(*finals, strict=True):
         parts = [reshape(b, part, 1, *part.shape) for part in state]
-        last.append(_joined(b, parts, 0))
+        last.append(joined(b, parts, 0))
     if not batch_first:
         return [y, *last]
     return [transpose(b, y, 2, 0, 1, 3), *(transpose(b, state, 1, 0, 2) for state in last)]

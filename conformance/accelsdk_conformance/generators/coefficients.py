@@ -11,7 +11,7 @@ import numpy as np
 from accelsdk.formats import Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, elementwise
-from accelsdk_conformance.oracles.tensor import F64, Tensor, code_dtype, encode, represent
+from accelsdk_conformance.oracles.tensor import Tensor, code_dtype, encode, represent
 from accelsdk_conformance.problem import Context, Oracle, Problem, Remake, shrinkable
 from accelsdk_conformance.seeing import Either
 
@@ -70,7 +70,7 @@ def _places(fmt: Format, attributes: Mapping[str, float], rng: np.random.Generat
         steps = np.concatenate([steps, far * np.arange(-8, 9) // 8])
     around = np.abs(near[:, None] + steps).ravel().astype(code_dtype(fmt))
     bent = Tensor(fmt, around).values
-    found = [encode(wide, fmt).codes, edges.codes, represent(_both(bent), fmt).codes]
+    found = [encode(wide, fmt).codes, edges.codes, represent(data.both_signs(bent), fmt).codes]
     return Tensor(fmt, rng.permutation(np.concatenate(found)))
 
 
@@ -83,7 +83,3 @@ def _alike(x: Tensor, alpha: float) -> Tensor:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         twice = encode(product.astype(np.float32).astype(np.float64), x.format).codes
     return Tensor(x.format, x.codes[twice == encode(product, x.format).codes])
-
-
-def _both(x: F64) -> F64:
-    return np.concatenate([x, -x])

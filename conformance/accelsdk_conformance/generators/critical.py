@@ -9,7 +9,7 @@ import numpy as np
 from accelsdk.formats import FLOAT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, elementwise, select
-from accelsdk_conformance.oracles.tensor import F64, Tensor, code_dtype, encode
+from accelsdk_conformance.oracles.tensor import Tensor, code_dtype, encode
 from accelsdk_conformance.problem import Context, Problem
 
 
@@ -55,12 +55,8 @@ def power(case: Case, context: Context) -> Problem:
     return _with(
         elementwise.power(case, context),
         Tensor(fmt, encode(base, fmt).codes[:, None]),
-        Tensor(fmt, encode(_both(exponent[exponent < fmt.max]), fmt).codes[None]),
+        Tensor(fmt, encode(data.both_signs(exponent[exponent < fmt.max]), fmt).codes[None]),
     )
-
-
-def _both(x: F64) -> F64:
-    return np.concatenate([x, -x])
 
 
 def payloads(case: Case, context: Context) -> Problem:

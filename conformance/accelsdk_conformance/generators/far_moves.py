@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, ...]
-_PadMode = Literal["constant", "reflect", "edge", "wrap"]
-_Move = tuple[list[Shape], list[NDArray[Any]], dict[str, Any], Callable[..., Any]]
+from accelsdk_conformance.generators.moves import (
+    Move,
+    PadMode,
+    Shape,
+    concat,
+    expand,
+    plain,
+    slices,
+    split,
+    tile,
+    transpose,
+)
 
 _END = (1 << 63) - 1
 
 
-def far_moves() -> dict[str, _Move]:
+def far_moves() -> dict[str, Move]:
     """Returns the movements by name, as `movement.MOVES` has them."""
     return _shaped() | _cut() | _indexed(np.random.default_rng(11)) | _padded()
 
 
-def _one(shape: Shape, attributes: dict[str, Any], reference: Callable[..., Any]) -> _Move:
-    return [shape], [], attributes, reference
-
-
-def _shaped() -> dict[str, _Move]:
-    def transpose(shape: Shape, *perm: int) -> _Move:
-        return _one(shape, {"perm": perm}, lambda x: x.transpose(perm))
-
+def _shaped() -> dict[str, Move]:
     return {
         "Transpose/0213": transpose((2, 3, 5, 4), 0, 2, 1, 3),
         "Transpose/tiles": transpose((65, 67), 1, 0),
         "Transpose/batch_tiles": transpose((3, 33, 35), 0, 2, 1),
         "Transpose/long": transpose((2, 1030), 1, 0),
-        "Expand/tiles": _one((33, 1), {"shape": (33, 67)}, lambda x: np.broadcast_to(x, (33, 67))),
-        "Tile/long": _one((5, 3), {"repeats": (70, 2)}, lambda x: np.tile(x, (70, 2))),
+        "Expand/tiles": expand((33, 1), (33, 67)),
+        "Tile/long": tile((5, 3), 70, 2),
     }
 
 
-def _cut() -> dict[str, _Move]:
-    def concat(axis: int, *shapes: Shape) -> _Move:
-        return list(shapes), [], {"axis": axis}, lambda *x: np.concatenate(x, axis=axis)
-
-    def slices(shape: Shape, at: slice | tuple[slice, ...], **given: Shape) -> _Move:
-        return _one(shape, dict(given), lambda x: x[at])
-
-    def split(shape: Shape, axis: int, *parts: int) -> _Move:
-        ends = np.cumsum(parts)[:-1]
-        return _one(shape, {"axis": axis, "split": parts}, lambda x: np.split(x, ends, axis))
-
+def _cut() -> dict[str, Move]:
     many = {
         f"Concat/many{count}": concat(1, *((3, 1 + i % 3) for i in range(count)))
         for count in (5, 9, 17, 33)
@@ -82,13 +73,13 @@ def _cut() -> dict[str, _Move]:
     }  # fmt: skip
 
 
-def _indexed(rng: np.random.Generator) -> dict[str, _Move]:
-    def gather(shape: Shape, axis: int, at: Shape, low: int = 0) -> _Move:
+def _indexed(rng: np.random.Generator) -> dict[str, Move]:
+    def gather(shape: Shape, axis: int, at: Shape, low: int = 0) -> Move:
         index = rng.integers(low, shape[axis], at)
         index.flat[0], index.flat[-1] = shape[axis] - 1, -shape[axis]
         return [shape], [index], {"axis": axis}, lambda x, i: np.take(x, i, axis=axis)
 
-    def elements(shape: Shape, at: Shape) -> _Move:
+    def elements(shape: Shape, at: Shape) -> Move:
         index = rng.integers(-shape[1], shape[1], at)
 
         def reference(x: NDArray[Any], i: NDArray[Any]) -> NDArray[Any]:
@@ -96,7 +87,7 @@ def _indexed(rng: np.random.Generator) -> dict[str, _Move]:
 
         return [shape], [index], {"axis": 1}, reference
 
-    def scatter(rows: int, count: int) -> _Move:
+    def scatter(rows: int, count: int) -> Move:
         index = rng.permutation(rows)[:count, None] - rows * rng.integers(0, 2, (count, 1))
 
         def reference(x: NDArray[Any], updates: NDArray[Any], i: NDArray[Any]) -> NDArray[Any]:
@@ -116,8 +107,8 @@ def _indexed(rng: np.random.Generator) -> dict[str, _Move]:
     }
 
 
-def _padded() -> dict[str, _Move]:
-    def pad(shape: Shape, mode: _PadMode, *pads: int) -> _Move:
+def _padded() -> dict[str, Move]:
+    def pad(shape: Shape, mode: PadMode, *pads: int) -> Move:
         rank = len(shape)
         begins, ends = pads[:rank], pads[rank:]
         cut = tuple(
@@ -125,7 +116,7 @@ def _padded() -> dict[str, _Move]:
         )
         grown = [(max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True)]
         given = {"pads": pads, "mode": mode}
-        return _one(shape, given, lambda x: np.pad(x[cut], grown, mode=mode))
+        return plain(shape, given, lambda x: np.pad(x[cut], grown, mode=mode))
 
-    crops = {f"Pad/{mode}_crop": pad((5, 6), mode, -1, 2, 2, -2) for mode in get_args(_PadMode)}
+    crops = {f"Pad/{mode}_crop": pad((5, 6), mode, -1, 2, 2, -2) for mode in get_args(PadMode)}
     return crops | {"Pad/wide": pad((2, 130), "edge", 1, 3, 0, 67)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,18 @@ from accelsdk.formats import INT32, INT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import axes, data
 from accelsdk_conformance.generators.far_moves import far_moves
+from accelsdk_conformance.generators.moves import (
+    Move,
+    PadMode,
+    Shape,
+    concat,
+    expand,
+    reshape,
+    slices,
+    split,
+    tile,
+    transpose,
+)
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, from_integers, represent
 from accelsdk_conformance.problem import (
     Along,
@@ -27,34 +39,11 @@ from accelsdk_conformance.problem import (
     shrinkable,
 )
 
-Shape = tuple[int, ...]
-PadMode = Literal["constant", "edge", "reflect", "wrap"]
-#: Operand shapes, indices, attributes and the reference of one movement.
-Move = tuple[list[Shape], list[Codes], dict[str, Any], Callable[..., Any]]
-
 _CUBE = (3, 5, 4)
-
-
-def _plain(shape: Shape, attributes: dict[str, Any], reference: Callable[..., Any]) -> Move:
-    return [shape], [], attributes, reference
 
 
 def _shaped() -> dict[str, Move]:
     """Returns movements that rearrange axes: Reshape, Transpose, Expand, Tile."""
-
-    def reshape(before: Shape, after: Shape) -> Move:
-        return _plain(before, {"shape": after}, lambda x: x.reshape(after))
-
-    def transpose(shape: Shape, *perm: int) -> Move:
-        return _plain(shape, {"perm": perm}, lambda x: x.transpose(perm))
-
-    def expand(before: Shape, shape: Shape) -> Move:
-        full = np.broadcast_shapes(before, shape)
-        return _plain(before, {"shape": shape}, lambda x: np.broadcast_to(x, full))
-
-    def tile(shape: Shape, *repeats: int) -> Move:
-        return _plain(shape, {"repeats": repeats}, lambda x: np.tile(x, repeats))
-
     return {
         "Reshape/flat": reshape(_CUBE, (60,)),
         "Reshape/rank6": reshape(_CUBE, (1, 3, 5, 2, 2, 1)),
@@ -84,18 +73,6 @@ def _shaped() -> dict[str, Move]:
 
 def _cut() -> dict[str, Move]:
     """Returns movements that join and cut: Concat, Split, Slice."""
-
-    def concat(axis: int, *shapes: Shape) -> Move:
-        return list(shapes), [], {"axis": axis}, lambda *x: np.concatenate(x, axis=axis)
-
-    def split(shape: Shape, axis: int, *parts: int) -> Move:
-        ends = np.cumsum(parts)[:-1]
-        attributes = {"axis": axis, "split": parts}
-        return _plain(shape, attributes, lambda x: np.split(x, ends, axis))
-
-    def slices(shape: Shape, at: slice | tuple[slice, ...], **given: Shape) -> Move:
-        return _plain(shape, dict(given), lambda x: x[at])
-
     found = {
         f"Concat/axis{axis}": concat(
             axis, *(tuple(n + i * (a == axis) for a, n in enumerate(_CUBE)) for i in range(3))

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
 
 import numpy as np
 
 from accelsdk.formats import INT64, Format, Kind
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators import data, moves
 from accelsdk_conformance.generators.movement import moved
+from accelsdk_conformance.generators.moves import Move, PadMode, Shape
 from accelsdk_conformance.oracles.tensor import Codes, Tensor, code_dtype
 from accelsdk_conformance.problem import Context, Problem
-
-Shape = tuple[int, ...]
-_PadMode = Literal["constant", "reflect", "edge", "wrap"]
-_Move = tuple[list[Shape], list[Codes], dict[str, Any], Callable[..., Any]]
 
 #: A tensor of each rank.
 SHAPES: dict[int, Shape] = {
@@ -69,10 +65,10 @@ def transpose(case: Case, context: Context) -> Problem:
     """Each permutation of axes that a change of layout needs, and some that no layout needs."""
     perm = tuple(int(axis) for axis in case.parameters["perm"])
     shape = SHAPES[len(perm)]
-    return _moved(case, _one(shape, {"perm": perm}, lambda x: x.transpose(perm)))
+    return _moved(case, moves.transpose(shape, *perm))
 
 
-def _moved(case: Case, variant: _Move) -> Problem:
+def _moved(case: Case, variant: Move) -> Problem:
     fmt = data.format_of(case, 0)
     starts = np.cumsum([0, *map(math.prod, variant[0])])
     tensors = [
@@ -80,10 +76,6 @@ def _moved(case: Case, variant: _Move) -> Problem:
         for shape, start in zip(variant[0], starts[:-1], strict=True)
     ]
     return moved(case.op, variant, tensors, INT64)
-
-
-def _one(shape: Shape, attributes: dict[str, Any], reference: Callable[..., Any]) -> _Move:
-    return [shape], [], attributes, reference
 
 
 # -- along an axis -----------------------------------------------------------------------------
@@ -96,26 +88,19 @@ def _with(shape: Shape, axis: int, extent: int) -> Shape:
     return tuple(changed)
 
 
-def _concat(shape: Shape, axis: int, rng: np.random.Generator) -> _Move:
+def _concat(shape: Shape, axis: int, rng: np.random.Generator) -> Move:
     extents = (shape[axis], 1, shape[axis] + 2)
     shapes = [_with(shape, axis, extent) for extent in extents]
-    return shapes, [], {"axis": axis}, lambda *x: np.concatenate(x, axis=axis)
+    return moves.concat(axis, *shapes)
 
 
-def _split(shape: Shape, axis: int, rng: np.random.Generator) -> _Move:
+def _split(shape: Shape, axis: int, rng: np.random.Generator) -> Move:
     extent = shape[axis]
     parts = (1, extent - 1) if extent < 4 else (2, 1, extent - 3)
-    return split_into(shape, axis, parts)
+    return moves.split(shape, axis, *parts)
 
 
-def split_into(shape: Shape, axis: int, parts: Shape) -> _Move:
-    """Returns the movement that splits an axis into parts."""
-    ends = np.cumsum(parts)[:-1]
-    attributes = {"axis": axis, "split": parts}
-    return _one(shape, attributes, lambda x: np.split(x, ends, axis))
-
-
-def _gather(shape: Shape, axis: int, rng: np.random.Generator) -> _Move:
+def _gather(shape: Shape, axis: int, rng: np.random.Generator) -> Move:
     index = _indices(shape[axis], (shape[axis] + 2,), rng)
     return [shape], [index], {"axis": axis}, lambda x, i: np.take(x, i, axis=axis)
 
@@ -127,7 +112,7 @@ def _indices(extent: int, shape: Shape, rng: np.random.Generator) -> Codes:
     return found
 
 
-def _gather_elements(shape: Shape, axis: int, rng: np.random.Generator) -> _Move:
+def _gather_elements(shape: Shape, axis: int, rng: np.random.Generator) -> Move:
     index = _indices(shape[axis], _with(shape, axis, shape[axis] + 1), rng)
 
     def reference(x: Codes, i: Codes) -> Codes:
@@ -136,7 +121,7 @@ def _gather_elements(shape: Shape, axis: int, rng: np.random.Generator) -> _Move
     return [shape], [index], {"axis": axis}, reference
 
 
-def _scatter_elements(shape: Shape, axis: int, rng: np.random.Generator) -> _Move:
+def _scatter_elements(shape: Shape, axis: int, rng: np.random.Generator) -> Move:
     extent = shape[axis]
     at = _with(shape, axis, max(extent - 1, 1))
     index = np.argsort(rng.random(shape), axis=axis)  # a permutation of each line
@@ -151,7 +136,7 @@ def _scatter_elements(shape: Shape, axis: int, rng: np.random.Generator) -> _Mov
     return [shape, at], [index], {"axis": axis, "reduction": "none"}, reference
 
 
-_ALONG: dict[str, Callable[[Shape, int, np.random.Generator], _Move]] = {
+_ALONG: dict[str, Callable[[Shape, int, np.random.Generator], Move]] = {
     "Concat": _concat,
     "Split": _split,
     "Gather": _gather,
@@ -163,7 +148,7 @@ _ALONG: dict[str, Callable[[Shape, int, np.random.Generator], _Move]] = {
 # -- every axis --------------------------------------------------------------------------------
 
 
-def _moves(op: str, rng: np.random.Generator) -> dict[str, _Move]:
+def _moves(op: str, rng: np.random.Generator) -> dict[str, Move]:
     """Returns the movements of an op by name."""
     match op:
         case "Slice":
@@ -184,18 +169,18 @@ def _moves(op: str, rng: np.random.Generator) -> dict[str, _Move]:
             return _scattered(rng)
 
 
-def _slices() -> dict[str, _Move]:
+def _slices() -> dict[str, Move]:
     """Cuts along every axis, along one named from the end, and steps of either direction."""
 
-    def cut(shape: Shape, **given: Shape) -> _Move:
+    def cut(shape: Shape, **given: Shape) -> Move:
         parts = [slice(None)] * len(shape)
         for axis, *of in zip(
             *(given[key] for key in ("axes", "starts", "ends", "steps")), strict=True
         ):
             parts[axis] = slice(*of)
-        return _one(shape, dict(given), lambda x: x[tuple(parts)])
+        return moves.slices(shape, tuple(parts), **given)
 
-    found: dict[str, _Move] = {}
+    found: dict[str, Move] = {}
     for rank, shape in SHAPES.items():
         axes = tuple(range(rank))
         back = tuple(axis % 2 for axis in axes)
@@ -215,10 +200,10 @@ def _slices() -> dict[str, _Move]:
     return found
 
 
-def _pads() -> dict[str, _Move]:
+def _pads() -> dict[str, Move]:
     """Items added at both ends of every axis, in every mode, and at one end of one axis."""
 
-    def pad(shape: Shape, mode: _PadMode, begins: Shape, ends: Shape, fill: bool = False) -> _Move:
+    def pad(shape: Shape, mode: PadMode, begins: Shape, ends: Shape, fill: bool = False) -> Move:
         grown = list(zip(begins, ends, strict=True))
 
         def reference(x: Codes, *value: Codes) -> Codes:
@@ -233,8 +218,8 @@ def _pads() -> dict[str, _Move]:
             reference,
         )
 
-    modes: tuple[_PadMode, ...] = ("constant", "reflect", "edge", "wrap")
-    found: dict[str, _Move] = {}
+    modes: tuple[PadMode, ...] = ("constant", "reflect", "edge", "wrap")
+    found: dict[str, Move] = {}
     for rank, shape in SHAPES.items():
         begins, ends = (tuple((axis + more) % 2 for axis in range(rank)) for more in (1, 0))
         ends = (*ends[:-1], 1)
@@ -247,66 +232,55 @@ def _pads() -> dict[str, _Move]:
     return found
 
 
-def _expanded() -> dict[str, _Move]:
+def _expanded() -> dict[str, Move]:
     """Axes of extent 1 in either alternation, the last alone, and axes put in front."""
-
-    def expand(before: Shape, shape: Shape) -> _Move:
-        full = np.broadcast_shapes(before, shape)
-        return _one(before, {"shape": shape}, lambda x: np.broadcast_to(x, full))
-
-    found: dict[str, _Move] = {}
+    found: dict[str, Move] = {}
     for rank, shape in SHAPES.items():
         for name, first in (("even", 0), ("odd", 1)):
             thin = tuple(1 if axis % 2 == first else n for axis, n in enumerate(shape))
-            found[f"rank{rank}/{name}"] = expand(thin, shape)
-        found[f"rank{rank}/last"] = expand((*shape[:-1], 1), shape)
-        found[f"rank{rank}/front"] = expand(shape[rank // 2 :], shape)
+            found[f"rank{rank}/{name}"] = moves.expand(thin, shape)
+        found[f"rank{rank}/last"] = moves.expand((*shape[:-1], 1), shape)
+        found[f"rank{rank}/front"] = moves.expand(shape[rank // 2 :], shape)
     return found
 
 
-def _tiles() -> dict[str, _Move]:
+def _tiles() -> dict[str, Move]:
     """Repeats of every axis, of the first and of the last alone; rows of many lengths."""
-
-    def tile(shape: Shape, *repeats: int) -> _Move:
-        return _one(shape, {"repeats": repeats}, lambda x: np.tile(x, repeats))
-
-    found: dict[str, _Move] = {}
+    found: dict[str, Move] = {}
     for rank, shape in SHAPES.items():
-        found[f"rank{rank}/all"] = tile(
+        found[f"rank{rank}/all"] = moves.tile(
             tuple(min(n, 5) for n in shape), *(2 + axis % 2 for axis in range(rank))
         )
-        found[f"rank{rank}/first"] = tile(shape, 3, *(1,) * (rank - 1))
-        found[f"rank{rank}/last"] = tile(shape, *(1,) * (rank - 1), 3)
+        found[f"rank{rank}/first"] = moves.tile(shape, 3, *(1,) * (rank - 1))
+        found[f"rank{rank}/last"] = moves.tile(shape, *(1,) * (rank - 1), 3)
     for length in (15, 16, 17, 31, 33, 65, 129):
-        found[f"row{length}"] = tile((3, length), 2, 2)
+        found[f"row{length}"] = moves.tile((3, length), 2, 2)
     return found
 
 
-def _reshaped() -> dict[str, _Move]:
-    def reshape(before: Shape, after: Shape) -> _Move:
-        return _one(before, {"shape": after}, lambda x: x.reshape(after))
-
+def _reshaped() -> dict[str, Move]:
     shapes = SHAPES.items()
     return {
-        f"rank{rank}": reshape(shape, (math.prod(shape[1:]), shape[0])) for rank, shape in shapes
+        f"rank{rank}": moves.reshape(shape, (math.prod(shape[1:]), shape[0]))
+        for rank, shape in shapes
     }
 
 
-def _long_parts() -> dict[str, _Move]:
+def _long_parts() -> dict[str, Move]:
     """Parts of more than a vector, beside short ones, along each axis of three."""
     parts = (17, 3, 33, 16, 65)
-    found: dict[str, _Move] = {}
+    found: dict[str, Move] = {}
     for axis in (0, 1, -1):
-        found[f"long/axis{axis}"] = split_into(_with((2, 3, 2), axis, sum(parts)), axis, parts)
+        found[f"long/axis{axis}"] = moves.split(_with((2, 3, 2), axis, sum(parts)), axis, *parts)
     for length in (15, 17, 31, 64, 100, 257):
-        found[f"parts{length}"] = split_into((2, 2 * length), 1, (length, length))
+        found[f"parts{length}"] = moves.split((2, 2 * length), 1, length, length)
     return found
 
 
-def _gathered(rng: np.random.Generator) -> dict[str, _Move]:
+def _gathered(rng: np.random.Generator) -> dict[str, Move]:
     """Tuples of every depth in data of every rank, with and without batches."""
 
-    def gather(shape: Shape, depth: int, batch: int) -> _Move:
+    def gather(shape: Shape, depth: int, batch: int) -> Move:
         extents = np.array(shape[batch : batch + depth])
         index = rng.integers(-extents, extents, (*shape[:batch], 9, depth))
 
@@ -325,10 +299,10 @@ def _gathered(rng: np.random.Generator) -> dict[str, _Move]:
     }
 
 
-def _scattered(rng: np.random.Generator) -> dict[str, _Move]:
+def _scattered(rng: np.random.Generator) -> dict[str, Move]:
     """Slices of every rank, each written once."""
 
-    def scatter(shape: Shape, depth: int) -> _Move:
+    def scatter(shape: Shape, depth: int) -> Move:
         extents = shape[:depth]
         count = min(math.prod(extents) - 1, 11)
         flat = rng.permutation(math.prod(extents))[:count]

@@ -22,6 +22,7 @@ from accelsdk_sim_card.defects.defect import (
     operands,
     results,
     rows,
+    shape_of,
     with_attributes,
 )
 
@@ -41,18 +42,13 @@ _NAMES = {
 _COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor")
 
 
-def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
-    value = node.operand(index)
-    return () if value is None else value.shape
-
-
 def _some(when: When) -> When:
     """Concerns those of the nodes whose result is not empty."""
     return lambda node: node.result.type.count > 0 and when(node)
 
 
 def _rank(least: int) -> When:
-    return _some(lambda node: len(_shape(node)) >= least)
+    return _some(lambda node: len(shape_of(node)) >= least)
 
 
 def _last_bit(y: Array, node: Node) -> Array:
@@ -77,7 +73,7 @@ def _from(axis: int, start: int) -> Change:
 
 
 def _depthwise_not_plane(node: Node) -> bool:
-    w = _shape(node, 1)
+    w = shape_of(node, 1)
     return integer(node, "group") > 1 and w[1] == 1 and len(w) != 4
 
 
@@ -86,7 +82,7 @@ def _dilated(node: Node) -> bool:
 
 
 def _dilated_groups(node: Node) -> bool:
-    return integer(node, "group") > 1 and _shape(node, 1)[1] > 1 and _dilated(node)
+    return integer(node, "group") > 1 and shape_of(node, 1)[1] > 1 and _dilated(node)
 
 
 def _dilated_extended(node: Node) -> bool:
@@ -182,11 +178,11 @@ def _of_int32(node: Node) -> bool:
 
 
 def _zero_of_columns(node: Node) -> bool:
-    return len(_shape(node)) > 2 and _shape(node, 3) not in ((), (1,))
+    return len(shape_of(node)) > 2 and shape_of(node, 3) not in ((), (1,))
 
 
 def _zero_of_rows(node: Node) -> bool:
-    return len(_shape(node)) > 2 and _shape(node, 2) not in ((), (1,))
+    return len(shape_of(node)) > 2 and shape_of(node, 2) not in ((), (1,))
 
 
 def _along(axis: int) -> Bind:
@@ -195,7 +191,7 @@ def _along(axis: int) -> Bind:
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         if not is_op(node, "Quantize", "Dequantize", "Requantize"):
             return None
-        shape = _shape(node)
+        shape = shape_of(node)
         if len(shape) < 3 or len(set(shape)) > 1 or node.attributes.get("block_size"):
             return None
         if integer(node, "axis") % len(shape) == axis % len(shape):
@@ -206,12 +202,12 @@ def _along(axis: int) -> Bind:
 
 
 def _both_expand(node: Node) -> bool:
-    shapes = _shape(node), _shape(node, 1)
+    shapes = shape_of(node), shape_of(node, 1)
     return len(node.result.shape) >= 4 and node.result.shape not in shapes
 
 
 def _mixed_rank4(node: Node) -> bool:
-    return len(node.result.shape) >= 4 and _shape(node) != _shape(node, 1)
+    return len(node.result.shape) >= 4 and shape_of(node) != shape_of(node, 1)
 
 
 def _along_last(found: list[Any], node: Node) -> None:
@@ -220,7 +216,7 @@ def _along_last(found: list[Any], node: Node) -> None:
 
 
 def _cube(node: Node) -> bool:
-    x, y = _shape(node), _shape(node, 1)
+    x, y = shape_of(node), shape_of(node, 1)
     return len(x) >= 4 and len(set(x)) == 1 and y == (x[0], 1, 1)
 
 
@@ -232,14 +228,14 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong of outputs from channel 128 on",
         "Conv, ConvInteger",
         "a counter of seven bits",
-        results(_from(1, 128), _some(lambda node: _shape(node, 1)[0] > 128), *_CONVOLUTIONS),
+        results(_from(1, 128), _some(lambda node: shape_of(node, 1)[0] > 128), *_CONVOLUTIONS),
     ),
     _row(
         "conv_fourth_image",
         "one bit is wrong of the images from the fourth on",
         "Conv, ConvInteger",
         "a batch that is cut into parts of three",
-        results(_from(0, 3), _some(lambda node: _shape(node)[0] > 3), *_CONVOLUTIONS),
+        results(_from(0, 3), _some(lambda node: shape_of(node)[0] > 3), *_CONVOLUTIONS),
     ),
     _row(
         "conv_depthwise_axes",
@@ -262,7 +258,7 @@ DEFECTS: tuple[Defect, ...] = (
         "a channel counter of eight bits",
         operands(
             _far_inputs,
-            lambda node: integer(node, "group") > 1 and _shape(node, 1)[1] > 256,
+            lambda node: integer(node, "group") > 1 and shape_of(node, 1)[1] > 256,
             *_CONVOLUTIONS,
         ),
     ),
@@ -271,7 +267,7 @@ DEFECTS: tuple[Defect, ...] = (
         "taps from the sixteenth of the first axis on are lost",
         "Conv, ConvInteger, kernels of more than 16",
         "a tap counter of four bits",
-        operands(_far_taps, lambda node: _shape(node, 1)[2] > 16, *_CONVOLUTIONS),
+        operands(_far_taps, lambda node: shape_of(node, 1)[2] > 16, *_CONVOLUTIONS),
     ),
     _row(
         "transposed_dilated_padding",
@@ -285,7 +281,7 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong of the images from the fourth on",
         "ConvTranspose",
         "a batch that is cut into parts of three",
-        results(_from(0, 3), _some(lambda node: _shape(node)[0] > 3), "ConvTranspose"),
+        results(_from(0, 3), _some(lambda node: shape_of(node)[0] > 3), "ConvTranspose"),
     ),
     _row(
         "transposed_output_128",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, Format, from_dtype
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, Format, by_name, from_dtype
 from accelsdk.graph.graph import CORE, Attribute, Node
 from accelsdk.kernels.kernel import Kernel
 
@@ -56,6 +56,17 @@ def fmt_of(node: Node, index: int = 0) -> Format | None:
     """Returns the format of an operand, or None if it was left out."""
     value = node.operand(index)
     return None if value is None else value.format
+
+
+def shape_of(node: Node, index: int = 0) -> tuple[int, ...]:
+    """Returns the shape of an operand, or that of a scalar if it was left out."""
+    value = node.operand(index)
+    return () if value is None else value.shape
+
+
+def target_of(node: Node) -> Format | None:
+    """Returns what a Cast or Quantize converts to; None of another op."""
+    return by_name(str(node.attributes["to"])) if is_op(node, "Cast", "Quantize") else None
 
 
 def is_op(node: Node, *ops: str) -> bool:
@@ -181,6 +192,12 @@ def signed(node: Node) -> bool:
     return fmt is not None and fmt.is_signed
 
 
+def unsigned(node: Node) -> bool:
+    """Concerns nodes whose first operand is an unsigned integer of bytes."""
+    fmt = fmt_of(node)
+    return fmt is not None and fmt.is_integer and not fmt.is_signed and fmt.bits >= 8
+
+
 def singles(node: Node) -> bool:
     """Concerns nodes whose first operand is float32."""
     return fmt_of(node) is FLOAT32
@@ -197,3 +214,10 @@ def flipped(x: Array) -> Array:
     bit = fmt.mantissa_bits // 2 if fmt.is_float else 0
     codes = np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}")
     return np.asarray((codes ^ codes.dtype.type(1 << bit)).view(x.dtype).reshape(x.shape))
+
+
+def last_wrong(y: Array, node: Node) -> Array:
+    """Returns a result whose last element has a wrong bit."""
+    flat = y.reshape(-1)
+    flat[-1:] = flipped(flat[-1:])
+    return flat.reshape(y.shape)

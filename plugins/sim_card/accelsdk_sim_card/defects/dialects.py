@@ -23,7 +23,6 @@ from accelsdk.formats import (
     INT64,
     UINT2,
     Format,
-    by_name,
 )
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, integer
@@ -42,6 +41,7 @@ from accelsdk_sim_card.defects.defect import (
     operands,
     results,
     rows,
+    target_of,
     with_attributes,
 )
 from accelsdk_sim_card.engines import convert
@@ -52,11 +52,6 @@ if TYPE_CHECKING:
 
 _FNUZ = (E4M3FNUZ, E5M2FNUZ)
 _SMALL = (E4M3, E5M2, E3M2, E2M3, E2M1)
-
-
-def target_of(node: Node) -> Format | None:
-    """Returns what a Cast or Quantize converts to."""
-    return by_name(str(node.attributes["to"])) if is_op(node, "Cast", "Quantize") else None
 
 
 def _into(*targets: Format, source: Format | None = None) -> When:

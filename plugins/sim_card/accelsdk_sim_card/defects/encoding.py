@@ -16,7 +16,6 @@ from accelsdk.formats import (
     E5M2,
     FLOAT32,
     Format,
-    by_name,
 )
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, format_of
@@ -30,6 +29,7 @@ from accelsdk_sim_card.defects.defect import (
     before,
     fmt_of,
     is_op,
+    target_of,
     with_attributes,
 )
 from accelsdk_sim_card.engines import convert
@@ -41,17 +41,13 @@ if TYPE_CHECKING:
 _NARROW = (E4M3, E5M2, E3M2, E2M3, E2M1)
 
 
-def _target(node: Node) -> Format | None:
-    return by_name(str(node.attributes["to"])) if is_op(node, "Cast", "Quantize") else None
-
-
 def _narrow_cast(node: Node, formats: tuple[Format, ...] = _NARROW) -> bool:
     source = fmt_of(node)
     return (
         is_op(node, "Cast")
         and source is not None
         and source.is_float
-        and (_target(node) in formats)
+        and (target_of(node) in formats)
     )
 
 
@@ -116,7 +112,7 @@ def _inf_to_max(x: Array, target: Format) -> Array:
 
 
 def _float_to_int(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    source, target = fmt_of(node), _target(node)
+    source, target = fmt_of(node), target_of(node)
     if not is_op(node, "Cast") or source is None or not source.is_float:
         return None
     if target is None or not target.is_integer:
@@ -131,7 +127,7 @@ def _float_to_int(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 
 
 def _int_saturates(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    source, target = fmt_of(node), _target(node)
+    source, target = fmt_of(node), target_of(node)
     if not is_op(node, "Cast") or source is None or target is None:
         return None
     if not (source.is_integer and target.is_integer and target.bits < 64 and source.bits >= 8):
@@ -148,7 +144,7 @@ def _int_saturates(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 
 
 def _scale_down(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    target = _target(node)
+    target = target_of(node)
     if not is_op(node, "Cast") or target is None or target.name != "float8_e8m0fnu":
         return None
     return arithmetic.sound(with_attributes(node, round_mode="down"))

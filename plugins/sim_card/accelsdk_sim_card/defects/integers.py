@@ -20,6 +20,7 @@ from accelsdk_sim_card.defects.defect import (
     before,
     fmt_of,
     is_op,
+    rows,
     with_attributes,
 )
 from accelsdk_sim_card.engines import convert, integer, requantize
@@ -93,8 +94,8 @@ def _signed_mixed(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 # -- quantisation ----------------------------------------------------------------------------
 
 
-def _quantizer(rule: AffineRule) -> Bind:
-    """Returns the binding of a quantiser with another rule."""
+def with_affine_rule(rule: AffineRule) -> Bind:
+    """Returns the binding of a quantiser to integers with another rule."""
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         if not is_op(node, "Quantize") or not node.result.format.is_integer:
@@ -199,11 +200,9 @@ def _no_clamp(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return wrapping
 
 
-def _row(name: str, summary: str, breaks: str, seen: str, bind: Bind) -> Defect:
-    return Defect(name=name, summary=summary, breaks=breaks, seen=seen, bind=bind)
-
-
 _AWAY_RULE = AffineRule(rounding=Rounding.NEAREST_AWAY)
+
+_row = rows("")
 
 DEFECTS: tuple[Defect, ...] = (
     _row(
@@ -253,21 +252,21 @@ DEFECTS: tuple[Defect, ...] = (
         "x * (1 / scale) is computed instead of x / scale",
         "Quantize to integers",
         "FBGEMM and torch",
-        _quantizer(AffineRule(reciprocal=True)),
+        with_affine_rule(AffineRule(reciprocal=True)),
     ),
     _row(
         "quantize_zero_point_first",
         "the zero point is added before rounding",
         "Quantize to integers",
         "Glow",
-        _quantizer(AffineRule(zero_point=ZeroPoint.BEFORE)),
+        with_affine_rule(AffineRule(zero_point=ZeroPoint.BEFORE)),
     ),
     _row(
         "quantize_ties_away",
         "ties round away from zero",
         "Quantize to integers",
         "C's roundf",
-        _quantizer(_AWAY_RULE),
+        with_affine_rule(_AWAY_RULE),
     ),
     _row(
         "quantize_wraps",

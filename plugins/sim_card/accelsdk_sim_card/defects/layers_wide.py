@@ -21,9 +21,11 @@ from accelsdk_sim_card.defects.defect import (
     flipped,
     fmt_of,
     is_op,
+    last_wrong,
     operands,
     results,
     rows,
+    shape_of,
     with_attributes,
 )
 
@@ -36,11 +38,6 @@ _STEPS = (
     *("ReduceMean", "ReduceL1", "ReduceL2"),
     *("ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"),
 )
-
-
-def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
-    value = node.operand(index)
-    return () if value is None else value.shape
 
 
 def _coarse(attribute: str, *ops: str) -> Bind:
@@ -56,13 +53,6 @@ def _coarse(attribute: str, *ops: str) -> Bind:
         return arithmetic.sound(with_attributes(node, **{attribute: held}))
 
     return bind
-
-
-def _last_wrong(y: Array, node: Node) -> Array:
-    """The last element has a wrong bit."""
-    flat = y.reshape(-1)
-    flat[-1:] = flipped(flat[-1:])
-    return flat.reshape(y.shape)
 
 
 def _wrong_from(axis: int, count: int) -> Change:
@@ -89,11 +79,11 @@ def _zeroed_from(index: int, axis: int, count: int) -> Tamper:
 
 def _beyond(index: int, axis: int, count: int) -> When:
     """Concerns nodes of which an operand has more than so many along an axis."""
-    return lambda node: bool(_shape(node, index)) and _shape(node, index)[axis] > count
+    return lambda node: bool(shape_of(node, index)) and shape_of(node, index)[axis] > count
 
 
 def _ranked(least: int, most: int = 99) -> When:
-    return lambda node: least <= len(_shape(node)) <= most and node.result.type.count > 0
+    return lambda node: least <= len(shape_of(node)) <= most and node.result.type.count > 0
 
 
 def _first_along(*axes: int) -> Tamper:
@@ -109,7 +99,7 @@ def _first_along(*axes: int) -> Tamper:
 
 
 def _mask_of(test: Callable[[tuple[int, ...]], bool]) -> When:
-    return lambda node: node.operand(3) is not None and test(_shape(node, 3))
+    return lambda node: node.operand(3) is not None and test(shape_of(node, 3))
 
 
 def _items_alone(mask: tuple[int, ...]) -> bool:
@@ -118,7 +108,7 @@ def _items_alone(mask: tuple[int, ...]) -> bool:
 
 def _heads_first(found: list[Any], node: Node) -> None:
     """A mask of three axes is read as if the first of them were the items."""
-    mask, items = found[3], _shape(node)[0]
+    mask, items = found[3], shape_of(node)[0]
     found[3] = mask[np.arange(items) % mask.shape[0]][:, None]
 
 
@@ -128,7 +118,7 @@ def _next_group(found: list[Any], node: Node) -> None:
 
 
 def _grouped(node: Node) -> bool:
-    heads, groups = _shape(node)[1], _shape(node, 1)[1]
+    heads, groups = shape_of(node)[1], shape_of(node, 1)[1]
     return 1 < groups < heads
 
 
@@ -145,7 +135,7 @@ def _c_of_first_column(found: list[Any], node: Node) -> None:
 
 def _c_shape(test: Callable[[tuple[int, ...]], bool]) -> When:
     return lambda node: (
-        node.operand(2) is not None and test(_shape(node, 2)) and node.result.shape[1] > 1
+        node.operand(2) is not None and test(shape_of(node, 2)) and node.result.shape[1] > 1
     )
 
 
@@ -185,7 +175,7 @@ def _sum_through(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 
 def _places(node: Node) -> int:
     """Returns the numbers that are normalised together."""
-    shape = _shape(node)
+    shape = shape_of(node)
     groups = integer(node, "num_groups") if is_op(node, "GroupNormalization") else shape[1]
     return math.prod(shape[1:]) // max(groups, 1)
 
@@ -205,7 +195,7 @@ def _later_rows(y: Array, node: Node) -> Array:
 
 
 def _many_rows(node: Node) -> bool:
-    shape = _shape(node)
+    shape = shape_of(node)
     return len(shape) > 2 and math.prod(shape[:-1]) > 64
 
 
@@ -234,7 +224,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the last result is wrong unless the mask has two or four axes",
         "Attention with a mask of 0, 1 or 3 axes",
         "kernels for the usual ranks alone",
-        results(_last_wrong, _mask_of(lambda mask: len(mask) in (0, 1, 3)), "Attention"),
+        results(last_wrong, _mask_of(lambda mask: len(mask) in (0, 1, 3)), "Attention"),
     ),
     _row(
         "attention_mask_heads_first",
@@ -368,7 +358,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the last result of tensors of four and more axes is wrong",
         "Softmax, LogSoftmax",
         "strides for three axes",
-        results(_last_wrong, _ranked(4), "Softmax", "LogSoftmax"),
+        results(last_wrong, _ranked(4), "Softmax", "LogSoftmax"),
     ),
     *(
         _row(
@@ -376,7 +366,7 @@ DEFECTS: tuple[Defect, ...] = (
             "the last result of tensors of four and five axes is wrong",
             op,
             "strides for three axes",
-            results(_last_wrong, _ranked(4, 5), op),
+            results(last_wrong, _ranked(4, 5), op),
         )
         for name, op in zip(
             ("mean", "l1", "l2", "square_sum", "log_sum", "log_sum_exp"), _STEPS, strict=True
@@ -411,7 +401,7 @@ DEFECTS: tuple[Defect, ...] = (
         "a vector tail that is not written",
         results(
             _wrong_from(-1, -1),
-            lambda n: _shape(n)[-1] > 128 and _shape(n)[-1] % 128 == 2,
+            lambda n: shape_of(n)[-1] > 128 and shape_of(n)[-1] % 128 == 2,
             *_PER_ROW,
         ),
     ),

@@ -23,6 +23,7 @@ from accelsdk_sim_card.defects.defect import (
     operands,
     results,
     rows,
+    shape_of,
     with_attributes,
 )
 from accelsdk_sim_card.defects.lanes import flip
@@ -35,11 +36,6 @@ _TABLES = ("SparseLengthsSum", "SparseLengthsSumFused")
 _POOLS = ("MaxPool", "AveragePool")
 _NAMES, _TABLE_NAMES, _POOL_NAMES = map(", ".join, (_LAYERS, _TABLES, _POOLS))
 _EVERY = slice(None)
-
-
-def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
-    value = node.operand(index)
-    return () if value is None else value.shape
 
 
 def _beyond(axis: int, count: int, *ops: str) -> Bind:
@@ -71,7 +67,7 @@ def _steps_and_items(steps: int, items: int) -> Bind:
 
     def long(node: Node) -> bool:
         first = integer(node, "layout")
-        has_steps, has_items = (_shape(node)[axis] for axis in ((1, 0) if first else (0, 1)))
+        has_steps, has_items = (shape_of(node)[axis] for axis in ((1, 0) if first else (0, 1)))
         given = node.outputs[0] is not None
         return given and has_steps > steps and has_items > items and node.result.type.count > 0
 
@@ -86,7 +82,7 @@ def _few_features(count: int) -> Bind:
         x[..., count:] = 0
         found[0] = x
 
-    return operands(change, lambda node: _shape(node)[-1] > count, *_LAYERS)
+    return operands(change, lambda node: shape_of(node)[-1] > count, *_LAYERS)
 
 
 def _few_units(count: int) -> Bind:
@@ -155,7 +151,7 @@ def _bag_longer(count: int) -> Bind:
         if len(found) > 3 and found[3] is not None:
             found[3] = found[3][: len(owner)][keep]
 
-    return operands(change, lambda node: _shape(node, 1)[0] > count, *_TABLES)
+    return operands(change, lambda node: shape_of(node, 1)[0] > count, *_TABLES)
 
 
 def _wrapped(y: Array, node: Node) -> Array:

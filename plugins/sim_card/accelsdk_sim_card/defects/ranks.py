@@ -14,14 +14,16 @@ from accelsdk_sim_card.defects.defect import (
     Bind,
     Defect,
     When,
-    flipped,
     floats,
     fmt_of,
     is_op,
+    last_wrong,
     misread,
     operands,
     results,
     rows,
+    shape_of,
+    unsigned,
 )
 
 if TYPE_CHECKING:
@@ -38,13 +40,8 @@ _LAYOUTS = {(0, 3, 1, 2), (0, 2, 3, 1)}
 # -- ranks and axes ----------------------------------------------------------------------------
 
 
-def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
-    value = node.operand(index)
-    return () if value is None else value.shape
-
-
 def _rank(node: Node) -> int:
-    return len(_shape(node))
+    return len(shape_of(node))
 
 
 def _of_rank(*ranks: int) -> When:
@@ -52,16 +49,9 @@ def _of_rank(*ranks: int) -> When:
     return lambda node: _rank(node) in ranks
 
 
-def _last_wrong(y: Array, node: Node) -> Array:
-    """The last element has a wrong bit."""
-    flat = y.reshape(-1)
-    flat[-1:] = flipped(flat[-1:])
-    return flat.reshape(y.shape)
-
-
 def _wrong(when: When, *ops: str) -> Bind:
     """Returns the binding of ops whose results end wrongly."""
-    return results(_last_wrong, when, *ops)
+    return results(last_wrong, when, *ops)
 
 
 def _middle(node: Node) -> bool:
@@ -82,7 +72,7 @@ def _long_parts(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 
     def broken(x: Array) -> tuple[Array, ...]:
         first, *rest = kernel(x)
-        return (_last_wrong(np.array(first), node), *rest)
+        return (last_wrong(np.array(first), node), *rest)
 
     return broken
 
@@ -166,17 +156,12 @@ def _finite_updates(found: list[Any], node: Node) -> None:
     found[2] = np.where(np.isinf(given), given.dtype.type(0), given)
 
 
-def _unsigned(node: Node) -> bool:
-    fmt = fmt_of(node)
-    return fmt is not None and fmt.is_integer and not fmt.is_signed and fmt.bits >= 8
-
-
-def _as_signed(*ops: str, when: When = _unsigned) -> Bind:
+def _as_signed(*ops: str, when: When = unsigned) -> Bind:
     """Returns the binding of ops that take the highest bit of unsigned integers for a sign."""
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         fmt: Format | None = fmt_of(node)
-        if not is_op(node, *ops) or fmt is None or not _unsigned(node) or not when(node):
+        if not is_op(node, *ops) or fmt is None or not unsigned(node) or not when(node):
             return None
         kernel, dtype = arithmetic.sound(node), fmt.dtype
         top = np.array(1 << (fmt.bits - 1), dtype)
@@ -260,7 +245,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the last element is wrong where rows have more than 16 items",
         "Tile",
         "a row that is longer than a vector",
-        _wrong(lambda node: _shape(node)[-1:] > (16,), "Tile"),
+        _wrong(lambda node: shape_of(node)[-1:] > (16,), "Tile"),
     ),
     _row(
         "split_long_parts",

@@ -19,18 +19,15 @@ from accelsdk_sim_card.defects.defect import (
     operands,
     results,
     rows,
+    shape_of,
     singles,
+    unsigned,
 )
 from accelsdk_sim_card.defects.lanes import flip, when_extents
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 _NAMES = ", ".join(_PRODUCTS)
 _REDUCTIONS = ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1")
-
-
-def _shape(node: Node, index: int = 0) -> tuple[int, ...]:
-    value = node.operand(index)
-    return () if value is None else value.shape
 
 
 def _batches(node: Node) -> int:
@@ -50,7 +47,7 @@ def _wrapped(count: int) -> Change:
 
 
 def _long(node: Node, least: int) -> bool:
-    shape, axis = _shape(node), node.attributes.get("axis", -1)
+    shape, axis = shape_of(node), node.attributes.get("axis", -1)
     return bool(shape) and isinstance(axis, int) and shape[axis] > least
 
 
@@ -74,11 +71,6 @@ def _of_bytes(y: Array, node: Node) -> Array:
 def _signed(found: list[Any], node: Node) -> None:
     x = found[0]
     found[0] = np.ascontiguousarray(x).view(f"i{x.dtype.itemsize}")
-
-
-def _unsigned(node: Node) -> bool:
-    fmt = fmt_of(node)
-    return fmt is not None and fmt.is_integer and not fmt.is_signed and fmt.bits >= 8
 
 
 def _rounded(found: list[Any], node: Node) -> None:
@@ -124,11 +116,11 @@ def _coarse_logarithm(y: Array, node: Node) -> Array:
 
 
 def _point_padded(node: Node) -> bool:
-    return max(_shape(node, 1)[2:]) == 1 and max(integers(node, "pads")) > 0
+    return max(shape_of(node, 1)[2:]) == 1 and max(integers(node, "pads")) > 0
 
 
 def _spread_depthwise(node: Node) -> bool:
-    return _shape(node, 1)[1] == 1 and max(integers(node, "dilations")) > 1
+    return shape_of(node, 1)[1] == 1 and max(integers(node, "dilations")) > 1
 
 
 def _is_double(node: Node) -> bool:
@@ -214,7 +206,7 @@ DEFECTS: tuple[Defect, ...] = (
         "a carry of one multiplier",
         operands(
             _lone_bits(2, 8, 0xFF),
-            lambda node: singles(node) and len(_shape(node)) > 1 and _shape(node)[-1] > 2,
+            lambda node: singles(node) and len(shape_of(node)) > 1 and shape_of(node)[-1] > 2,
             "MatMul",
         ),
     ),
@@ -260,7 +252,7 @@ DEFECTS: tuple[Defect, ...] = (
         "codes of the upper half count as negative",
         "ArgMax, ArgMin on unsigned integers",
         "a signed comparison",
-        operands(_signed, _unsigned, "ArgMax", "ArgMin"),
+        operands(_signed, unsigned, "ArgMax", "ArgMin"),
     ),
     _row(
         "position_by_double",
@@ -295,7 +287,7 @@ DEFECTS: tuple[Defect, ...] = (
         "indices are taken modulo 65536",
         "Gather",
         "an address of 16 bits",
-        operands(_short_index, lambda node: _shape(node)[:1] > (65536,), "Gather"),
+        operands(_short_index, lambda node: shape_of(node)[:1] > (65536,), "Gather"),
     ),
     _row(
         "conv_point_padded",

@@ -20,6 +20,7 @@ from accelsdk_sim_card.defects.defect import (
     fmt_of,
     is_op,
     misread,
+    rows,
     with_attributes,
 )
 
@@ -202,9 +203,7 @@ def _last_lookup(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return before(arithmetic.sound(node), shift)
 
 
-def _row(name: str, summary: str, breaks: str, seen: str, bind: Bind) -> Defect:
-    return Defect(name=name, summary=summary, breaks=breaks, seen=seen, bind=bind)
-
+_row = rows("")
 
 DEFECTS: tuple[Defect, ...] = (
     _row(

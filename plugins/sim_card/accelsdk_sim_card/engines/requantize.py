@@ -41,17 +41,24 @@ class RequantUnit:
 SOUND = RequantUnit()
 
 
-def bind_requantize(node: Node, unit: RequantUnit = SOUND) -> Kernel:
-    """Returns the kernel of a Requantize."""
-    target, arithmetic = format_of(node, "to"), text(node, "arithmetic")
-    relu, shape = bool(integer(node, "relu")), shape_of(node, 0)
-    axis = integer(node, "axis") % max(len(shape), 1)
-    spread = tuple(-1 if dim == axis else 1 for dim in range(len(shape)))
+def per_channel(node: Node) -> Callable[[Array | None], Array]:
+    """Returns what lays a parameter of a Requantize along the channels; one left out is zero."""
+    rank = len(shape_of(node, 0))
+    axis = integer(node, "axis") % max(rank, 1)
+    spread = tuple(-1 if dim == axis else 1 for dim in range(rank))
 
     def channel(x: Array | None) -> Array:
         if x is None:
             return np.zeros((), np.int32)
         return x.reshape(()) if x.size == 1 else x.reshape(spread)
+
+    return channel
+
+
+def bind_requantize(node: Node, unit: RequantUnit = SOUND) -> Kernel:
+    """Returns the kernel of a Requantize."""
+    target, arithmetic = format_of(node, "to"), text(node, "arithmetic")
+    relu, channel = bool(integer(node, "relu")), per_channel(node)
 
     def fixed(acc: Array, q31: Array, shift: Array) -> Array:
         if unit.fixed is not None:

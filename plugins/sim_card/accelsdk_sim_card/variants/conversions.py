@@ -14,9 +14,10 @@ from accelsdk.kernels.kernel import Kernel, format_of, integer, text
 from accelsdk.numerics.affine import AffineRule, ZeroPoint
 from accelsdk.numerics.rounding import Overflow, Rounding
 from accelsdk_sim_card.defects.defect import Array, Bind, before, fmt_of, is_op
+from accelsdk_sim_card.defects.integers import with_affine_rule
 from accelsdk_sim_card.engines import blocks, convert, requantize
 from accelsdk_sim_card.engines.blocks import BlockUnit
-from accelsdk_sim_card.engines.convert import AffineUnit, CastUnit
+from accelsdk_sim_card.engines.convert import CastUnit
 from accelsdk_sim_card.engines.requantize import RequantUnit
 from accelsdk_sim_card.variants.variant import Declare, Variant
 
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 
 _FP8 = (E4M3, E5M2)
 _WIDE = ("float16", "float32", "float64")
-
-
-def _quantize(rule: AffineRule) -> Bind:
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        if not is_op(node, "Quantize") or not node.result.format.is_integer:
-            return None
-        return convert.bind_quantize(node, AffineUnit(rule=rule))
-
-    return bind
 
 
 def _beyond_integers(node: Node) -> bool:
@@ -85,7 +77,7 @@ def _wide_requantize(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return requantize.bind_requantize(node, RequantUnit(carry=np.float64))
 
 
-def _mx(spec: MxSpec, source: str = "*") -> Declare:
+def mx_claims(spec: MxSpec, source: str = "*") -> Declare:
     """Returns the maker of a datasheet with a claim for every MX element, of a source or of all."""
 
     def declare(sheet: NumericsDatasheet) -> NumericsDatasheet:
@@ -158,7 +150,7 @@ def _quantizer(name: str, summary: str, legal: str, rule: AffineRule, claim: Qua
         summary,
         legal,
         "Quantize",
-        bind=_quantize(rule),
+        bind=with_affine_rule(rule),
         refuses=_beyond_integers,
         declare=quantizing(claim),
     )
@@ -239,7 +231,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared int8_min",
         "QuantizeBlock",
         bind=_symmetric,
-        declare=_mx(MxSpec(int8_min=-127)),
+        declare=mx_claims(MxSpec(int8_min=-127)),
     ),
     Variant(
         "mx_flush",
@@ -247,7 +239,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared flush_fp32_subnormals",
         "QuantizeBlock",
         bind=_flushed,
-        declare=_mx(MxSpec(flush_fp32_subnormals=True), "float32"),
+        declare=mx_claims(MxSpec(flush_fp32_subnormals=True), "float32"),
     ),
     Variant(
         "mx_free_elements",
@@ -262,7 +254,9 @@ VARIANTS: tuple[Variant, ...] = (
             f"the rule of choice is {rule}",
             legal,
             "QuantizeBlock",
-            declare=_mx(MxSpec(scale_rule=rule, inf_rule="nan" if rule == "tosa" else "other")),
+            declare=mx_claims(
+                MxSpec(scale_rule=rule, inf_rule="nan" if rule == "tosa" else "other")
+            ),
         )
         for rule, legal in (
             ("ceil", "FBGEMM, declared"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelsdk.backend.datasheet import CastSpec, MxSpec, RequantSpec
-from accelsdk.formats import E4M3, E5M2, E8M0, FLOAT32, MX_ELEMENTS, by_name
+from accelsdk.formats import E4M3, E5M2, E8M0, FLOAT32, by_name
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, axes_of, format_of, integer, text
 from accelsdk.numerics.requantize import fixed_multiply
@@ -16,7 +16,7 @@ from accelsdk.numerics.rounding import Overflow, Rounding
 from accelsdk_sim_card.defects.defect import Array, Bind, before, is_op
 from accelsdk_sim_card.engines import blocks, convert, requantize
 from accelsdk_sim_card.engines.convert import CastUnit
-from accelsdk_sim_card.variants.conversions import requantizing
+from accelsdk_sim_card.variants.conversions import mx_claims, requantizing
 from accelsdk_sim_card.variants.variant import Declare, Variant
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def _cast(unit: CastUnit, saturate: bool | None = None) -> Bind:
 def _casts(spec: CastSpec) -> Declare:
     own = {("*", fmt.name): spec for fmt in _FP8}
     return lambda sheet: replace(sheet, casts={**sheet.casts, **own})
-
-
-def _mx(spec: MxSpec) -> Declare:
-    own = {("*", fmt.name): spec for fmt in MX_ELEMENTS}
-    return lambda sheet: replace(sheet, mx={**sheet.mx, **own})
 
 
 def _largest_scale(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -119,16 +114,7 @@ def _wraps(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     if not is_op(node, "Requantize") or text(node, "arithmetic") == "float32":
         return None
     target, relu = format_of(node, "to"), bool(integer(node, "relu"))
-    value = node.operand(0)
-    shape = () if value is None else value.shape
-    axis = integer(node, "axis") % max(len(shape), 1)
-    spread = tuple(-1 if dim == axis else 1 for dim in range(len(shape)))
-    double = text(node, "arithmetic") == "fixed_double"
-
-    def channel(x: Array | None) -> Array:
-        if x is None:
-            return np.zeros((), np.int32)
-        return x.reshape(()) if x.size == 1 else x.reshape(spread)
+    double, channel = text(node, "arithmetic") == "fixed_double", requantize.per_channel(node)
 
     def wrap(
         acc: Array,
@@ -188,7 +174,7 @@ VARIANTS: tuple[Variant, ...] = (
         "OCP MX leaves it open; declared inf_rule",
         "QuantizeBlock",
         bind=_largest_scale,
-        declare=_mx(MxSpec(inf_rule="max")),
+        declare=mx_claims(MxSpec(inf_rule="max")),
     ),
     Variant(
         "mx_nan_ignored",
@@ -196,7 +182,7 @@ VARIANTS: tuple[Variant, ...] = (
         "declared nan_rule",
         "QuantizeBlock",
         bind=_ignores_nan,
-        declare=_mx(MxSpec(nan_rule="other")),
+        declare=mx_claims(MxSpec(nan_rule="other")),
     ),
     *(
         Variant(

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from accelsdk.backend.datasheet import MxSpec, NumericsDatasheet
 from accelsdk.backend.info import DeviceInfo, Threading
-from accelsdk.formats import MX_ELEMENTS, Format
+from accelsdk.formats import Format
 from accelsdk.graph.graph import Node
 from accelsdk.graph.types import Value
 from accelsdk.kernels.kernel import integer, text
-from accelsdk_sim_card.variants.variant import Declare, Variant
+from accelsdk_sim_card.variants.conversions import mx_claims
+from accelsdk_sim_card.variants.variant import Variant
 
 _CONTRACTIONS = ("MatMul", "MatMulInteger", "ScaledMatMul", "Gemm")
 _SCALED = ("Quantize", "Dequantize", "Requantize")
@@ -76,11 +77,6 @@ def _short_tails(node: Node) -> bool:
 
 def _not_fixed(node: Node) -> bool:
     return node.op == "Requantize" and text(node, "arithmetic") == "float32"
-
-
-def _tails(spec: MxSpec) -> Declare:
-    own = {("*", fmt.name): spec for fmt in MX_ELEMENTS}
-    return lambda sheet: replace(sheet, mx={**sheet.mx, **own})
 
 
 def _without_gemm(sheet: NumericsDatasheet) -> NumericsDatasheet:
@@ -147,14 +143,14 @@ VARIANTS: tuple[Variant, ...] = (
         "declared tail",
         "QuantizeBlock, DequantizeBlock",
         refuses=_short_tails,
-        declare=_tails(MxSpec(tail="reject")),
+        declare=mx_claims(MxSpec(tail="reject")),
     ),
     Variant(
         "mx_tail_padded",
         "a last block that is short is filled with zeros",
         "declared tail; the elements and scales are the same",
         "QuantizeBlock",
-        declare=_tails(MxSpec(tail="zero_pad")),
+        declare=mx_claims(MxSpec(tail="zero_pad")),
     ),
     *(
         Variant(
