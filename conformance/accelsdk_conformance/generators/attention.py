@@ -8,21 +8,22 @@ import numpy as np
 
 from accelsdk.formats import BOOL, Format
 from accelsdk_conformance.case import Case
-from accelsdk_conformance.generators import axes, data
-from accelsdk_conformance.generators.composite import attended, carried_problem
+from accelsdk_conformance.generators import data
+from accelsdk_conformance.generators.composite import attention_problem
 from accelsdk_conformance.oracles.tensor import F64, Tensor, encode
-from accelsdk_conformance.problem import Context, Problem, shrinkable
+from accelsdk_conformance.problem import Context, Problem
 
 #: Extents by name: items, heads of Q, heads of K and V, queries, keys, and both widths.
 _Extents = tuple[int, int, int, int, int, int, int]
 
 
 def attention(case: Case, context: Context) -> Problem:
-    """Attention of given extents; each query finds one key that it sees above all others.
+    """Attention of given extents.
 
     The extents are items, heads, heads of keys, queries, keys, size of a head, size of a value.
     The mask is ``bool`` or ``float`` and has an axis for each letter of ``axes``: B, H, L and S
-    are those of the scores, 1 broadcasts.
+    are those of the scores, 1 broadcasts. With ``found``, some queries see one key above all
+    others.
     """
     fmt = data.format_of(case, 0)
     given = case.parameters
@@ -38,12 +39,8 @@ def attention(case: Case, context: Context) -> Problem:
     # What ONNX's attribute of 32 bits holds.
     scale = float(np.float32(given.get("scale", 0.0)))
     attributes: dict[str, Any] = {"scale": scale, "is_causal": int(given.get("causal", 0))}
-
-    def make(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Problem:
-        result = attended((q, k, v), mask, attributes, context.datasheet)
-        return carried_problem("Attention", (q, k, v, mask), attributes, [result])
-
-    return shrinkable(make, (*(encode(x, fmt) for x in (q, k, v)), mask), axes.attention)
+    operands = (encode(q, fmt), encode(k, fmt), encode(v, fmt), mask)
+    return attention_problem(operands, attributes, context)
 
 
 def _extents(given: list[int]) -> _Extents:
@@ -52,9 +49,11 @@ def _extents(given: list[int]) -> _Extents:
 
 
 def _found(q: F64, k: F64) -> None:
-    """Makes queries find one key each: the last one, the first one, and others between.
+    """Turns keys towards queries, from the last key to the first as queries go on.
 
-    A row of many keys is the mean of many values else, of which none counts for much.
+    A row of many keys is the mean of many values else, of which none counts for much. A key is
+    turned towards one head of those that share it, of each query another; where there are more
+    queries than keys, towards the last of the queries that come to it.
     """
     rows, keys = q.shape[2], k.shape[2]
     each = q.shape[1] // k.shape[1]

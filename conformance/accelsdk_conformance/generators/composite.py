@@ -18,9 +18,8 @@ from accelsdk_conformance.generators.reduction import SHAPES, fold, folded_shape
 from accelsdk_conformance.oracles import functions
 from accelsdk_conformance.oracles.carried import Carried
 from accelsdk_conformance.oracles.doubled import Doubled
-from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers, represent
+from accelsdk_conformance.oracles.tensor import F64, Mask, Tensor, encode, from_integers
 from accelsdk_conformance.problem import (
-    Axis,
     Context,
     Expected,
     Problem,
@@ -305,47 +304,6 @@ def _reduced(op: str, rows: F64, fmt: Format, sheet: NumericsDatasheet) -> Carri
     return powers.total().log(_ulp("Log", fmt, sheet)) + top
 
 
-def gemm(case: Case, context: Context) -> Problem:
-    """Gemm with transposes, alpha, beta and every broadcast of C; whole numbers, exact."""
-    fmt = data.format_of(case, 0)
-    given = case.parameters
-    rng = data.rng(case, context)
-    trans_a, trans_b = int(given["trans_a"]), int(given["trans_b"])
-    alpha, beta = float(given.get("alpha", 2.0)), float(given.get("beta", 0.5))
-    m, k, n = given.get("shape", (7, 19, 5))
-    low = -3 if fmt.is_signed else 0
-    a, b = rng.integers(low, 4, (m, k)), rng.integers(low, 4, (k, n))
-    shapes: dict[str, tuple[int, ...]] = {
-        "row": (n,), "column": (m, 1), "full": (m, n), "one": (), "ones": (1, 1),
-        "item": (1,), "flat": (1, n),
-    }  # fmt: skip
-    name = str(given["c"])
-    c = None if name == "none" else _whole(rng.integers(2 * low, 9, shapes[name]) * 2, fmt)
-    attributes = {"alpha": alpha, "beta": beta, "transA": trans_a, "transB": trans_b}
-
-    def make(a: Tensor, b: Tensor, c: Tensor | None) -> Problem:
-        left, right = (a.values.T if trans_a else a.values), (b.values.T if trans_b else b.values)
-        value = alpha * (left @ right)
-        if c is not None:
-            value = value + beta * c.values
-        expected = expect_exact(_whole(value, fmt), signed_zero=False)
-        return Problem(
-            op="Gemm", operands=(a, b, c), attributes=attributes, oracle=always(expected)
-        )
-
-    def axes(a: Tensor, b: Tensor, c: Tensor | None) -> list[Axis]:
-        return axes_of.gemm(a, b, c, trans_a, trans_b)
-
-    operands = (_whole(a.T if trans_a else a, fmt), _whole(b.T if trans_b else b, fmt), c)
-    return shrinkable(make, operands, axes)
-
-
-def _whole(values: NDArray[Any], fmt: Format) -> Tensor:
-    if not fmt.is_float and (values != np.rint(values)).any():
-        raise ValueError("not whole numbers")
-    return represent(values, fmt) if fmt.is_float else from_integers(values, fmt)
-
-
 def attention(case: Case, context: Context) -> Problem:
     """Attention with every kind of mask, groups of heads; a row that sees nothing is zero."""
     fmt = data.format_of(case, 0)
@@ -359,15 +317,24 @@ def attention(case: Case, context: Context) -> Problem:
     v = encode(rng.normal(size=(2, heads // groups, keys_count, width)), fmt)
     mask = _mask(kind, (2, heads, rows, keys_count), fmt, rng)
     attributes = {"scale": float(given.get("scale", 0.25)), "is_causal": int("causal" in kind)}
+    return attention_problem((q, k, v, mask), attributes, context)
+
+
+def attention_problem(
+    operands: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    attributes: Mapping[str, Any],
+    context: Context,
+) -> Problem:
+    """Returns the problem of Attention on Q, K, V and a mask."""
 
     def make(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Problem:
-        result = attended((q, k, v), mask, attributes, context.datasheet)
+        result = _attended((q, k, v), mask, attributes, context.datasheet)
         return carried_problem("Attention", (q, k, v, mask), attributes, [result])
 
-    return shrinkable(make, (q, k, v, mask), axes_of.attention)
+    return shrinkable(make, operands, axes_of.attention)
 
 
-def attended(
+def _attended(
     tensors: tuple[Tensor, Tensor, Tensor],
     mask: Tensor | None,
     attributes: Mapping[str, Any],
