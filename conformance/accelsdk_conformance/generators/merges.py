@@ -55,7 +55,12 @@ def total(case: Case, context: Context) -> Problem:
 
 
 def _folded(op: str, rows: NDArray[Any]) -> NDArray[Any]:
-    """Returns the reduction of rows, modulo 2**64."""
+    """Returns the reduction of rows, modulo 2**64.
+
+    Raises:
+        ValueError: It is none of integers.
+    """
+    known = "ReduceSum, ReduceProd, ReduceL1, ReduceSumSquare, ReduceMax, ReduceMin"
     with np.errstate(over="ignore"):
         match op:
             case "ReduceSum":
@@ -68,8 +73,10 @@ def _folded(op: str, rows: NDArray[Any]) -> NDArray[Any]:
                 found = (rows * rows).sum(axis=1, dtype=rows.dtype)
             case "ReduceMax":
                 found = rows.max(axis=1)
-            case _:
+            case "ReduceMin":
                 found = rows.min(axis=1)
+            case _:
+                raise ValueError(f"{op} is none of {known}")
     return np.asarray(found)
 
 
@@ -78,20 +85,42 @@ def _noise(fmt: Format, shape: Shape, rng: np.random.Generator) -> Tensor:
 
 
 def _fitting(op: str, fmt: Format, shape: Shape, over: Shape, rng: np.random.Generator) -> Tensor:
-    """Returns numbers whose reduction fits, the last bit of which a float would lose."""
-    count = math.prod(shape[axis] for axis in over)
-    top = fmt.bits - 1  # bits of the result; what is unsigned has one more
-    match op:
-        case "ReduceProd":  # odd factors in a few places, ones elsewhere
-            few = rng.random(shape) < 2 / count
-            return from_integers(np.where(few, 3 + 2 * rng.integers(0, 40, shape), 1), fmt)
-        case "ReduceSumSquare":
-            limit = math.isqrt((1 << top) // (2 * count))
-        case _:
-            limit = (1 << top) // (2 * count)
-    values = limit - rng.integers(0, max(limit // 4, 2), shape)
-    signs = rng.choice([1, 1, -1], shape) if fmt.is_signed else 1
-    return from_integers((values | 1) * signs, fmt)
+    """Returns numbers whose reduction fits, the last bit of which a float of their width loses.
+
+    The result of each line is odd, and larger than the significand of such a float.
+    """
+    extents = tuple(shape[axis] for axis in over)
+    lines = (math.prod(shape) // math.prod(extents), math.prod(extents))
+    drawn = (_factors if op == "ReduceProd" else _summands)(op, fmt, lines, rng)
+    values = rng.permuted(drawn, axis=1)
+    kept = [axis for axis in range(len(shape)) if axis not in over]
+    across = values.reshape(*(shape[axis] for axis in kept), *extents)
+    return from_integers(across.transpose(np.argsort([*kept, *over])), fmt)
+
+
+def _factors(
+    op: str, fmt: Format, lines: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Returns lines of a few odd factors and ones: products have almost all bits that fit."""
+    few = min(3, lines[1])
+    top = 1 << (fmt.bits - 2) // few
+    values = rng.choice([1, -1], lines) if fmt.is_signed else np.ones(lines, np.int64)
+    values[:, :few] *= rng.integers(top // 2, top, (lines[0], few)) | 1
+    return values
+
+
+def _summands(
+    op: str, fmt: Format, lines: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Returns lines of large numbers: an odd number of odd ones, few of them negative."""
+    count = lines[1]
+    limit = (1 << (fmt.bits - 1)) // (2 * count)
+    limit = math.isqrt(limit) if op == "ReduceSumSquare" else limit
+    values = (limit - rng.integers(0, max(limit // 4, 2), lines)) | 1
+    values[:, 0] -= 1 - count % 2
+    if fmt.is_signed:
+        values[:, : count // 4] *= -1
+    return values
 
 
 # -- scatters ----------------------------------------------------------------------------------
@@ -101,7 +130,7 @@ _IGNORING = {"max": np.fmax, "min": np.fmin}
 
 
 def scatter(case: Case, context: Context) -> Problem:
-    """ScatterElements along an axis, or ScatterND of tuples, at a rank; places are hit often.
+    """ScatterElements along ``axis``, or ScatterND of tuples of ``depth``; places are hit often.
 
     Integers are of every size. Of floats there are NaN and infinities, among the data and among
     the updates, which a maximum, a minimum, a sum or a product hands on.
@@ -117,7 +146,7 @@ def scatter(case: Case, context: Context) -> Problem:
         at = tuple(n + 2 * (a == axis % len(shape)) for a, n in enumerate(shape))
         index = rng.integers(-shape[axis], shape[axis], at)
     else:
-        depth = int(case.parameters["axis"])
+        depth = int(case.parameters["depth"])
         extents = np.array(shape[:depth])
         spots = rng.integers(-extents, extents, (3, depth))  # few, so that each is hit often
         index = np.concatenate([spots, spots - np.sign(spots + 0.5).astype(int) * extents, spots])

@@ -15,6 +15,7 @@ from stand_ins import Perfect
 
 from accelsdk.backend.datasheet import NumericsDatasheet
 from accelsdk_conformance.examine import verdict
+from accelsdk_conformance.generators.whole import whole
 from accelsdk_conformance.oracles.tensor import Tensor, unpack
 from accelsdk_conformance.problem import BelowProfile, Context, NotApplicable
 from accelsdk_conformance.registry import generator
@@ -169,3 +170,27 @@ def test_wrong_results_are_seen(group):
             if accepted(case, corruption, problem, outputs) and not excused(case, corruption):
                 missed.append(f"{corruption.__name__} of {case.id}")
     assert missed == []
+
+
+def lost(value, bits):
+    """Says whether a float of so many bits does not hold an integer."""
+    return int({32: np.float32, 64: np.float64}[bits](value)) != value
+
+
+FITTING = [case for case in cases() if case.parameters.get("data") == "fits"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("case", FITTING, ids=lambda case: case.id)
+def test_reductions_that_fit_are_lost_in_a_float_of_their_width(case, seed):
+    problem = generator(case.generator)(case, Context(NumericsDatasheet(), seed))
+    (expected,) = problem.oracle(())
+    ((_, wanted),) = expected.tiers
+    found = whole(Tensor(expected.format, wanted.codes)).reshape(-1).tolist()
+    assert [value for value in found if not lost(value, expected.format.bits)] == []
+
+
+def test_every_integer_reduction_has_a_case_that_fits():
+    ops = "ReduceSum", "ReduceProd", "ReduceL1", "ReduceSumSquare"
+    formats = "int32", "int64", "uint32", "uint64"
+    assert {(c.op, *c.formats) for c in FITTING} == {(op, fmt) for op in ops for fmt in formats}
