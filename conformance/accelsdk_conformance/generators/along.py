@@ -6,6 +6,7 @@ narrower type or through a float takes some of them for equal, or turns their or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from accelsdk.formats import BOOL, INT64, Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, selection, whole
 from accelsdk_conformance.generators.ranks import SHAPES
-from accelsdk_conformance.oracles.tensor import Tensor, code_dtype, from_integers, represent
+from accelsdk_conformance.oracles.tensor import Codes, Tensor, code_dtype, from_integers, represent
 from accelsdk_conformance.problem import (
     Context,
     Problem,
@@ -27,23 +28,21 @@ from accelsdk_conformance.problem import (
 )
 
 Shape = tuple[int, ...]
+_Flags = tuple[int, ...]
 
 
 def along(case: Case, context: Context) -> Problem:
     """CumSum, ArgMax, ArgMin, TopK, Unique and Compress along an axis named from either end.
 
-    Flags take both values as rank and axis go on.
+    ``flags`` has a digit for each of the op: select_last_index and keepdims of ArgMax and ArgMin;
+    largest, and whether all are asked for, of TopK; exclusive and reverse of CumSum; sorted of
+    Unique; whether Compress is given fewer conditions than there are slices.
     """
     shape = SHAPES[int(case.parameters["rank"])]
     axis = int(case.parameters["axis"])
+    flags = tuple(map(int, case.parameters["flags"]))
     fmt, rng = data.format_of(case, 0), data.rng(case, context)
-    return _ALONG[case.op](case.op, fmt, shape, axis, rng)
-
-
-def _flags(shape: Shape, axis: int) -> tuple[int, int]:
-    """Returns two flags that take all four pairs of values among the axes of a rank."""
-    place = len(shape) + axis % len(shape) + 2 * (axis < 0)
-    return place % 2, place // 2 % 2
+    return _ALONG[case.op](case.op, fmt, shape, axis, flags, rng)
 
 
 def _steps(fmt: Format) -> list[int]:
@@ -53,17 +52,22 @@ def _steps(fmt: Format) -> list[int]:
     return [low, low + 1, middle - 1, middle, middle + 1, middle + 2, high - 1, high]
 
 
-def _ordered(
-    fmt: Format, shape: Shape, rng: np.random.Generator
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """Returns a tensor of few different values, and their places in the order of all."""
-    count = 8 if fmt != BOOL else 2
-    places = rng.integers(0, count, shape)
+def _ordered(fmt: Format, shape: Shape, rng: np.random.Generator) -> Tensor:
+    """Returns a tensor of few different values."""
+    return _valued(fmt, rng.integers(0, _count(fmt), shape))
+
+
+def _count(fmt: Format) -> int:
+    return 2 if fmt == BOOL else 8
+
+
+def _valued(fmt: Format, places: NDArray[np.int64]) -> Tensor:
+    """Returns the values at places in the order of all."""
     if fmt.is_float:
         steps = np.array([-np.inf, -fmt.max, -1.0, 0.0, fmt.smallest_normal, 1.0, 1.5, np.inf])
-        return represent(steps[places], fmt), places
-    steps = whole.constants(_steps(fmt) if fmt != BOOL else [0, 1], fmt).codes
-    return Tensor(fmt, steps[places]), places
+        return represent(steps[places], fmt)
+    codes = whole.constants(_steps(fmt) if fmt != BOOL else [0, 1], fmt).codes
+    return Tensor(fmt, codes[places])
 
 
 def _places(x: Tensor) -> NDArray[np.int64]:
@@ -73,8 +77,10 @@ def _places(x: Tensor) -> NDArray[np.int64]:
     return places.reshape(x.shape).astype(np.int64)
 
 
-def _position(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator) -> Problem:
-    last, keep = _flags(shape, axis)
+def _position(
+    op: str, fmt: Format, shape: Shape, axis: int, flags: _Flags, rng: np.random.Generator
+) -> Problem:
+    last, keep = flags
     attributes: dict[str, Any] = {"axis": axis, "select_last_index": last, "keepdims": keep}
 
     def make(x: Tensor) -> Problem:
@@ -87,15 +93,17 @@ def _position(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Gene
         expected = expect_exact(from_integers(index, INT64))
         return Problem(op=op, operands=(x,), attributes=attributes, oracle=always(expected))
 
-    return shrinkable(make, (_ordered(fmt, shape, rng)[0],), separate_axes)
+    return shrinkable(make, (_ordered(fmt, shape, rng),), separate_axes)
 
 
-def _top(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator) -> Problem:
-    largest, whole_axis = _flags(shape, axis)
+def _top(
+    op: str, fmt: Format, shape: Shape, axis: int, flags: _Flags, rng: np.random.Generator
+) -> Problem:
+    largest, every = flags
 
     def make(x: Tensor) -> Problem:
         extent = x.shape[axis]
-        k = extent if whole_axis else (extent + 1) // 2
+        k = extent if every else (extent + 1) // 2
         places = -_places(x) if largest else _places(x)
         index = np.argsort(places, axis=axis, kind="stable").take(range(k), axis=axis)
         found = Tensor(fmt, np.take_along_axis(x.codes, index, axis=axis))
@@ -107,11 +115,13 @@ def _top(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator
             oracle=always(expect_exact(found), expect_exact(from_integers(index, INT64))),
         )
 
-    return shrinkable(make, (_ordered(fmt, shape, rng)[0],), separate_axes)
+    return shrinkable(make, (_ordered(fmt, shape, rng),), separate_axes)
 
 
-def _running(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator) -> Problem:
-    exclusive, reverse = _flags(shape, axis)
+def _running(
+    op: str, fmt: Format, shape: Shape, axis: int, flags: _Flags, rng: np.random.Generator
+) -> Problem:
+    exclusive, reverse = flags
     attributes: dict[str, Any] = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
     if fmt.is_float:
         x = represent(rng.integers(-3, 4, shape), fmt)
@@ -130,33 +140,45 @@ def _running(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Gener
     return shrinkable(make, (x,), separate_axes)
 
 
-def _unique(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator) -> Problem:
-    """Slices that differ from each other in one element, each in another, some of them equal."""
+def _unique(
+    op: str, fmt: Format, shape: Shape, axis: int, flags: _Flags, rng: np.random.Generator
+) -> Problem:
+    """All slices but one are drawn, and of three or more the first that is drawn stands twice."""
+    (ascending,) = flags
     extent = shape[axis]
     rest = tuple(n for at, n in enumerate(shape) if at != axis % len(shape))
-    common, _ = _ordered(fmt, rest, rng)
-    kinds = np.stack([common.codes] * max(extent - 1, 2)).reshape(max(extent - 1, 2), -1)
-    if not rest:
-        kinds = _ordered(fmt, (len(kinds), 1), rng)[0].codes
-    others = _ordered(fmt, (len(kinds),), rng)[0].codes
-    at = rng.integers(0, kinds.shape[1], len(kinds))
-    at[-1] = kinds.shape[1] - 1
-    kinds[np.arange(len(kinds)), at] = others
-    chosen = rng.permutation(np.resize(np.arange(len(kinds)), extent))
-    x = np.moveaxis(kinds[chosen].reshape(extent, *rest), 0, axis)
-    ascending, _ = _flags(shape, axis)
-    return selection.distinct(Tensor(fmt, np.ascontiguousarray(x)), axis, ascending=1 - ascending)
+    slices = _near(fmt, (max(extent - 1, 2), math.prod(rest)), rng)
+    chosen = rng.permutation(np.resize(np.arange(len(slices)), extent))
+    x = np.moveaxis(slices[chosen].reshape(extent, *rest), 0, axis)
+    return selection.distinct(Tensor(fmt, np.ascontiguousarray(x)), axis, ascending=ascending)
 
 
-def _compress(op: str, fmt: Format, shape: Shape, axis: int, rng: np.random.Generator) -> Problem:
-    short, _ = _flags(shape, axis)
+def _near(fmt: Format, shape: tuple[int, int], rng: np.random.Generator) -> Codes:
+    """Returns slices each of which differs from the first one in one element, the last in its last.
+
+    So the first that differs may be any, and a comparison of some elements takes slices for equal.
+    """
+    count, size = shape
+    places = np.tile(rng.integers(0, _count(fmt), size), (count, 1))
+    at = rng.integers(0, size, count)
+    at[-1] = size - 1
+    others = rng.integers(1, _count(fmt), count)
+    others[0] = 0  # the first one stays as it is
+    places[np.arange(count), at] += others
+    return _valued(fmt, places % _count(fmt)).codes
+
+
+def _compress(
+    op: str, fmt: Format, shape: Shape, axis: int, flags: _Flags, rng: np.random.Generator
+) -> Problem:
+    (short,) = flags
     kept = rng.random(max(shape[axis] - short, 1)) < 0.6
     kept[0], kept[-1] = len(kept) == 1, True
-    x = data.ramp(fmt, shape) if fmt == BOOL else _ordered(fmt, shape, rng)[0]
+    x = data.ramp(fmt, shape) if fmt == BOOL else _ordered(fmt, shape, rng)
     return selection.compressed(x, kept, axis)
 
 
-_ALONG: dict[str, Callable[[str, Format, Shape, int, np.random.Generator], Problem]] = {
+_ALONG: dict[str, Callable[[str, Format, Shape, int, _Flags, np.random.Generator], Problem]] = {
     "ArgMax": _position,
     "ArgMin": _position,
     "TopK": _top,
@@ -191,5 +213,5 @@ def kinds(case: Case, context: Context) -> Problem:
     fmt, rng = data.format_of(case, 0), data.rng(case, context)
     shape = {1: (61,), 2: (24, 2), 3: (2, 25, 1)}[int(case.parameters["rank"])]
     axis = int(case.parameters["axis"])
-    x, _ = _ordered(fmt, shape, rng)
+    x = _ordered(fmt, shape, rng)
     return selection.distinct(x, axis, ascending=int(case.parameters["sorted"]))
