@@ -14,8 +14,8 @@ from accelsdk_conformance.generators import conversion, data
 from accelsdk_conformance.oracles.tensor import encode, from_integers, represent
 from accelsdk_conformance.problem import Context, Problem
 
-#: Whole powers of two, where quotients are exact, and others; all but the first make room for
-#: sums beyond 2**24.
+#: Whole powers of two, where quotients are exact, and others. Half steps of the large ones reach
+#: beyond 2**24; `sums` gives all but the first three some sums of that size besides.
 _SCALES = (1.0, 2.0**8, 2.0**16, 2.0**20, 2.0**24, 3.0, 1000.5, 123457.0, 2.0**22 + 2)
 _ROWS = 120
 

@@ -149,7 +149,11 @@ _ALONG: dict[str, Callable[[Shape, int, np.random.Generator], Move]] = {
 
 
 def _moves(op: str, rng: np.random.Generator) -> dict[str, Move]:
-    """Returns the movements of an op by name."""
+    """Returns the movements of an op by name.
+
+    Raises:
+        ValueError: There are none of this op.
+    """
     match op:
         case "Slice":
             return _slices()
@@ -165,8 +169,11 @@ def _moves(op: str, rng: np.random.Generator) -> dict[str, Move]:
             return _long_parts()
         case "GatherND":
             return _gathered(rng)
-        case _:
+        case "ScatterND":
             return _scattered(rng)
+        case _:
+            known = "Slice, Pad, Expand, Tile, Reshape, Split, GatherND, ScatterND"
+            raise ValueError(f"{op} is none of {known}")
 
 
 def _slices() -> dict[str, Move]:

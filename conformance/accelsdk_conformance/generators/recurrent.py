@@ -189,13 +189,12 @@ def _computed(case: Case, given: Mapping[str, Tensor]) -> tuple[list[Carried], s
 
 
 def _lengths(case: Case) -> tuple[int, ...]:
-    """Returns how many steps each item of the batch has: not all that there are."""
+    """Returns how many steps each item of the batch has, ``lengths`` over and over."""
     steps, batch = (
         int(case.parameters.get(k, n)) for k, n in (("steps", _STEPS), ("batch", _BATCH))
     )
-    lengths: tuple[int, ...] = _LENGTHS if "h" in str(case.parameters["operands"]) else _SOME_EMPTY
-    if "features" in case.parameters:  # a part of all steps, however many there are
-        lengths = tuple(-(-n * steps // _STEPS) for n in lengths)
+    usual = _LENGTHS if "h" in str(case.parameters["operands"]) else _SOME_EMPTY
+    lengths = case.parameters.get("lengths", usual)
     return tuple(min(int(n), steps) for n in np.resize(lengths, batch))
 
 
@@ -209,7 +208,9 @@ def _attributes(case: Case, hidden: int, direction: str) -> dict[str, Any]:
         second = tuple(case.parameters.get("second", first))
         found["activations"] = first + second * both
         takers = {"activation_alpha": _TAKES_ALPHA, "activation_beta": _TAKES_BETA}
-        for name in takers.keys() & case.parameters.keys():
+        for name in takers:  # in this order in every process
+            if name not in case.parameters:
+                continue
             given = tuple(map(float, case.parameters[name]))
             if "second" not in case.parameters:
                 found[name] = given * (2 if both else 1)

@@ -203,7 +203,10 @@ def power(case: Case, context: Context) -> Problem:
 
 
 def wide_power(case: Case, context: Context) -> Problem:
-    """Bases and powers that float64 does not hold: odd numbers of 54 to 63 bits, 3**39, wraps."""
+    """Bases and powers of every size: many that no float of their width holds, and wraps.
+
+    Of 64 bits those are odd numbers of 54 to 63 bits, and 3**39.
+    """
     base, exponent = data.format_of(case, 0), data.format_of(case, 1)
     large = [
         *(1 << bits for bits in (16, 31, 32, 52, 53, 57, 62)),
