@@ -139,6 +139,9 @@ class ReduceSpec:
         significand_bits: Bits of a stored partial sum.
         order: In which order terms are added.
         variance: How normalisations compute their variance.
+        normalization: How Instance- and GroupNormalization apply mean and deviation: ``folded``
+            into a slope and an offset of each channel, x a + (b - mean a), which costs accuracy
+            where the mean is large beside the deviation.
         nan: Whether a NaN among the operands of Max and Min is the result, in every lane.
         empty: Result of an empty reduction: the identity that ONNX names (0, 1, -Inf, +Inf), zero
             for every op, or anything.
@@ -149,6 +152,7 @@ class ReduceSpec:
     significand_bits: int = 24
     order: Literal["any", "sequential", "pairwise"] = "any"
     variance: Literal["two_pass", "one_pass", "welford"] = "two_pass"
+    normalization: Literal["centred", "folded"] = "centred"
     nan: Literal["propagate", "ignore"] = "propagate"
     empty: Literal["identity", "zero", "undefined"] = "identity"
     subnormals: Literal["keep", "flush"] = "keep"

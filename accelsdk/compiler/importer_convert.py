@@ -90,6 +90,7 @@ def _hide(graph: onnx.GraphProto, version: int) -> None:
 
 
 def _show(graph: onnx.GraphProto, version: int) -> None:
+    """Brings back what was hidden, as the pinned opset has it."""
     if version < importer_rows.ROWS_13:
         importer_rows.show(graph)
     if version < _SCAN_9:
@@ -243,7 +244,7 @@ def upgraded(
     # 10 is the last IR version before formats that older opsets do not have.
     model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
     try:
-        template = _upgraded_alone(model.SerializeToString(deterministic=True))
+        template = _upgraded_alone(model.SerializeToString(deterministic=True), version)
     except Exception as error:
         raise ModelError(
             f"{proto.op_type} cannot be converted from opset {version} to {PINNED_OPSET}: "
@@ -257,9 +258,9 @@ def upgraded(
 
 
 @lru_cache(maxsize=256)  # the converter takes 10 ms a call, and models repeat their layers
-def _upgraded_alone(data: bytes) -> tuple[onnx.NodeProto, ...]:
+def _upgraded_alone(data: bytes, version: int) -> tuple[onnx.NodeProto, ...]:
     model = version_converter.convert_version(onnx.load_from_string(data), PINNED_OPSET)
-    importer_rows.show(model.graph)
+    _show(model.graph, version)
     constants = [
         helper.make_node("Constant", [], [tensor.name], value=tensor)
         for tensor in model.graph.initializer

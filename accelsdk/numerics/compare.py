@@ -238,10 +238,8 @@ def bound_free(
     if width is not None and width > 1:
         stores = np.maximum(np.minimum(stores, -(-length // (width - 1)) + 8), 1)
     bits = spec.significand_bits
-    if spec.addend != "in_chunk":  # stored by itself before the products, or added after them
+    if spec.addend == "initial":  # it is stored before the first product
         stores = stores + 1
-    if spec.addend in (None, "separate"):
-        bits = min(bits, spec.range_format.precision)
     alpha = 0.0 if spec.align_bits is None else _factor(spec.align_rounding)
     rho = _factor(spec.store_rounding)
     products = rho * np.asarray(product_ulps, np.float64) * 2.0 ** (1 - bits)
@@ -255,8 +253,10 @@ def bound_free(
             largest = np.maximum(largest, spec.align_floor)
             aligned = alpha * (terms + stores) * np.ldexp(1.0, largest - spec.align_bits)
         error = aligned + stored + products
+        if spec.addend == "separate":  # one addition behind the unit, in the format of its results
+            error = error + 0.5 * np.ldexp(1.0, exponent - spec.range_format.precision + 1)
         if spec.subnormals_out == "flush":
-            error = error + stores * 2.0**spec.emin
+            error = error + (stores + (spec.addend == "separate")) * 2.0**spec.emin
     return np.where(terms > 0, error * (1 + 2.0**-50), 0.0)
 
 

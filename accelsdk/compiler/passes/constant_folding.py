@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from accelsdk.compiler.evaluate import fold
 from accelsdk.compiler.passes.manager import Pass
-from accelsdk.errors import AccelError
+from accelsdk.errors import InvalidArgument, Unimplemented
 from accelsdk.graph.graph import CORE, Constant, Graph, Node
 from accelsdk.graph.ops import bounded
 
@@ -38,7 +38,7 @@ def _folded(node: Node, known: dict[str, Constant]) -> dict[str, Constant] | Non
     alone = Graph((), outputs, tuple(known[name] for name in sorted(operands)), (node,))
     try:
         made = fold(alone)
-    except AccelError:
+    except (InvalidArgument, Unimplemented):
         return None  # the device that runs it refuses it, with the node's name, if it ever does
     return None if made is None else dict(made)
 

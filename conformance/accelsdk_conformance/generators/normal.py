@@ -79,6 +79,11 @@ def _one_pass(case: Case, context: Context, fmt: Format) -> bool:
     return spec is not None and spec.variance == "one_pass"
 
 
+def _folds(case: Case, context: Context, fmt: Format) -> bool:
+    spec = context.datasheet.reduction(case.op, fmt.name)
+    return spec is not None and spec.normalization == "folded"
+
+
 def _variance(value: Carried, mean: Carried, centred: Carried, one_pass: bool) -> Carried:
     """Returns the mean of squared distances, with the error that its declared way has."""
     found = (centred * centred).mean()
@@ -175,7 +180,7 @@ def channels(case: Case, context: Context) -> Problem:
         if given.get("small", 0):
             variance = encode(rng.choice([0.0, 0.25, 1.0, 4.0], count) * epsilon, fmt)
         operands = (*operands, centre, variance)
-    one_pass = _one_pass(case, context, fmt)
+    one_pass, folds = _one_pass(case, context, fmt), _folds(case, context, fmt)
 
     def seen(values: F64) -> Carried:
         return operand(op, values, fmt, context.datasheet)
@@ -201,10 +206,10 @@ def channels(case: Case, context: Context) -> Problem:
             deviation = inverse(_variance(parts, mean, centred, one_pass), epsilon, fmt)
             rows = parts.value.shape
             result = _spread(centred * deviation, rows, x.shape) * scale + bias
-            # PyTorch and onnxruntime fold them into x a + (bias - mean a): the larger bound holds.
-            slope = _spread(deviation, rows, x.shape) * scale
-            folded = (value * slope + (bias - _spread(mean, rows, x.shape) * slope)).error
-            result = Carried(result.value, np.maximum(result.error, folded), fmt)
+            if folds:
+                slope = _spread(deviation, rows, x.shape) * scale
+                folded = value * slope + (bias - _spread(mean, rows, x.shape) * slope)
+                result = Carried(result.value, folded.error, fmt)
         result = result.flushed() if flushes(op, fmt, context.datasheet) else result
         claim = claimed(op, fmt, context.datasheet)
         return carried_problem(op, (x, *per), attributes, [result], claim=claim)

@@ -1,8 +1,9 @@
 """What the arithmetic of onnxruntime on the CPU claims to be, as far as it was measured.
 
 Most functions are unclaimed: their error depends on the processor (onnxruntime has kernels of its
-own for AVX2, AVX-512 and NEON), and stays within the default limits. So are reductions: ReduceMax
-and ReduceMin lose a NaN in some lanes, which is neither of the behaviours that could be claimed.
+own for AVX2, AVX-512 and NEON), and stays within the default limits. So are most reductions:
+ReduceMax and ReduceMin lose a NaN in some lanes, which is neither of the behaviours that could be
+claimed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from accelsdk.backend.datasheet import (
     MxSpec,
     NumericsDatasheet,
     QuantSpec,
+    ReduceSpec,
     RequantSpec,
 )
 from accelsdk.numerics.accumulate import AccumulatorSpec
@@ -40,4 +42,6 @@ DATASHEET = NumericsDatasheet(
         # alpha * (exp(x) - 1): 4.05 ULP were seen, the default limit is 4.
         **{(op, "float32"): FunctionSpec(ulp=8, floor=1) for op in ("Selu", "Celu")},
     },
+    # onnxruntime/core/providers/cpu/nn/instance_norm.cc: x * channel_scale + channel_shift.
+    reductions={("InstanceNormalization", "*"): ReduceSpec(normalization="folded")},
 )

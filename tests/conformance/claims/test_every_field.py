@@ -230,6 +230,9 @@ ROWS = {
         "reductions_flush",
     ),
     ("reductions", "variance"): Row(("fp32/LayerNormalization/",), "norm_one_pass_float32"),
+    ("reductions", "normalization"): Row(
+        ("fp32/InstanceNormalization/fp32/", "fp32/GroupNormalization/fp32/"), "group_norm_folded"
+    ),
     ("reductions", "significand_bits"): Row(
         tuple(f"ReduceSum/fp32/{shape}/normal" for shape in ("last", "first", "long", "k9")),
         "reduce_in_order",

@@ -79,6 +79,29 @@ def _norm(moments: Callable[[Array], tuple[Array, Array]]) -> Bind:
     return bind
 
 
+def _folded_groups(node: Node, arithmetic: Arithmetic) -> Kernel | None:
+    """Instance- and GroupNormalization as a slope and an offset of each channel, in float32."""
+    shape = node.result.shape
+    if not is_op(node, "InstanceNormalization", "GroupNormalization") or 0 in shape:
+        return None
+    if fmt_of(node) is not FLOAT32:
+        return None
+    groups = shape[1] if node.op == "InstanceNormalization" else integer(node, "num_groups")
+    epsilon, spread = F32(real(node, "epsilon")), (*shape[:2], *(1,) * (len(shape) - 2))
+
+    def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, ...]:
+        mean, variance = _two_pass(x.reshape(shape[0], groups, -1))
+        deviation = F32(1) / np.sqrt(variance + epsilon)
+        means, deviations = (
+            np.repeat(of[..., 0], shape[1] // groups, 1) for of in (mean, deviation)
+        )
+        slope = deviations * scale
+        offset = bias - means * slope
+        return (np.asarray(x * slope.reshape(spread) + offset.reshape(spread), np.float32),)
+
+    return normalise
+
+
 def _mean(x: Array) -> Array:
     return np.asarray(np.add.accumulate(x, axis=-1)[..., -1:] * F32(1 / x.shape[-1]))
 
@@ -224,6 +247,14 @@ VARIANTS: tuple[Variant, ...] = (
             (ReduceSpec(variance="one_pass"), "a difference of means", _one_pass),
             (ReduceSpec(variance="welford"), "Welford's recurrence", _welford),
         )
+    ),
+    Variant(
+        "group_norm_folded",
+        "instance and group normalisation as a slope and an offset of each channel",
+        "declared normalization = folded; so do PyTorch's and onnxruntime's kernels",
+        "InstanceNormalization, GroupNormalization",
+        bind=_folded_groups,
+        declare=_claims(ReduceSpec(normalization="folded")),
     ),
     Variant(
         "softmax_online",
