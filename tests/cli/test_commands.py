@@ -40,19 +40,6 @@ def model(tmp_path, monkeypatch):
     return path
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command line; returns exit code, standard output, standard error."""
-
-    def call(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
-
-
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_run_reads_npz_and_writes_npz(model, run, plugin, tmp_path):
     feeds, results = tmp_path / "feeds.npz", tmp_path / "results.npz"

@@ -29,19 +29,6 @@ def model(tmp_path, monkeypatch):
     return tmp_path / "small.onnx"
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command line; returns exit code, standard output, standard error."""
-
-    def call(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
-
-
 def flat(text):
     return " ".join(text.split())
 
