@@ -241,6 +241,16 @@ class Problem:
         further = sum(len(step.operands) for step in self.then)
         return self.operands[: len(self.operands) - further]
 
+    def with_operands(self, operands: Sequence[Tensor | None]) -> Problem:
+        """Returns the same problem of other operands, which can be made again, too.
+
+        Raises:
+            ValueError: Its generator cannot make it of others: a mistake in the suite.
+        """
+        if self.remake is None:
+            raise ValueError(f"the problem of {self.op} cannot be made of other operands")
+        return replace(self.remake.make(tuple(operands)), remake=self.remake)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Promise:

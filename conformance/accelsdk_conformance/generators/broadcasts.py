@@ -45,21 +45,18 @@ def binary(case: Case, context: Context) -> Problem:
     """Two operands of the shapes that a name stands for, of numbers that tell them apart.
 
     Raises:
-        ArithmeticError: The op's generator cannot make it of other operands.
+        ValueError: The op's generator cannot make it of other operands.
     """
     fmt = data.format_of(case, 0)
     parameters = dict(case.parameters)
     first, second = SHAPES[str(parameters.pop("shape"))]
     made = _problem(replace(case, parameters={**parameters, "shape": "alias"}), context, fmt)
-    if made.remake is None:
-        raise ArithmeticError(f"{made.op} cannot be made of other operands")
     codes = made.operands[0]
     if codes is None:
-        raise ArithmeticError(f"{made.op} has no first operand")
+        raise ValueError(f"{made.op} has no first operand")
     rng = data.rng(case, context)
     parts = (_drawn(codes.codes, shape, rng) for shape in (first, second))
-    made = replace(made.remake.make(tuple(Tensor(fmt, part) for part in parts)), remake=made.remake)
-    return made
+    return made.with_operands([Tensor(fmt, part) for part in parts])
 
 
 def _problem(case: Case, context: Context, fmt: Format) -> Problem:

@@ -107,12 +107,11 @@ def _has_subnormal(x: Tensor) -> bool:
 
 def _with_nan(base: Problem) -> Problem:
     first, *others = base.operands
-    if first is None or base.remake is None:
-        raise NotApplicable("a problem that cannot be made of other operands")
+    if first is None:
+        raise ValueError(f"{base.op} has no first operand")
     codes = first.codes.copy()
     codes.reshape(-1)[:1] = encode(np.array(np.nan), first.format).codes
-    made = base.remake.make((Tensor(first.format, codes), *others))
-    return replace(made, remake=base.remake)
+    return base.with_operands((Tensor(first.format, codes), *others))
 
 
 def _chain(base: Problem, links: tuple[_Link, ...], operands: tuple[Tensor | None, ...]) -> Problem:

@@ -12,7 +12,7 @@ from accelsdk.formats import Format
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data, elementwise
 from accelsdk_conformance.oracles.tensor import Tensor, code_dtype, encode, represent
-from accelsdk_conformance.problem import Context, Oracle, Problem, Remake, shrinkable
+from accelsdk_conformance.problem import Context, Oracle, Problem, shrinkable
 from accelsdk_conformance.seeing import Either
 
 
@@ -25,11 +25,11 @@ def function(case: Case, context: Context) -> Problem:
     fmt = data.format_of(case, 0)
     given = {name: float(np.float32(value)) for name, value in case.parameters.items()}
     narrow = {name: float(encode(np.array(v), fmt).values) for name, v in given.items()}
-    makers = [_maker(case, context, narrow)] if fmt.bits == 16 and narrow != given else []
-    makers.append(_maker(case, context, given))
+    functions = [_few(case, context, narrow)] if fmt.bits == 16 and narrow != given else []
+    functions.append(_few(case, context, given))
 
     def make(x: Tensor) -> Problem:
-        made = [maker.make((x,)) for maker in makers]
+        made = [problem.with_operands((x,)) for problem in functions]
         choices = [choice for problem in made for choice in _choices(problem.oracle, x)]
         oracle = made[-1].oracle if len(choices) == 1 else Either(tuple(choices))
         return replace(made[-1], attributes=given, oracle=oracle)
@@ -40,17 +40,9 @@ def function(case: Case, context: Context) -> Problem:
     return shrinkable(make, (x,))
 
 
-def _maker(case: Case, context: Context, attributes: Mapping[str, float]) -> Remake:
-    """Returns what makes the problem of one function.
-
-    Raises:
-        ArithmeticError: The generator cannot make it again.
-    """
-    few = replace(case, parameters={**attributes, "shape": "five"})
-    made = elementwise.unary(few, context)
-    if made.remake is None:
-        raise ArithmeticError(f"{made.op} cannot be made of other operands")
-    return made.remake
+def _few(case: Case, context: Context, attributes: Mapping[str, float]) -> Problem:
+    """Returns the problem of one function, of few numbers."""
+    return elementwise.unary(replace(case, parameters={**attributes, "shape": "five"}), context)
 
 
 def _choices(oracle: Oracle, x: Tensor) -> tuple[tuple[Any, ...], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,6 @@ def sums(case: Case, context: Context) -> Problem:
 
     Sums are numbers that float32 holds, for ONNX does not say how others are rounded; the
     largest and its neighbours saturate however they are.
-
-    Raises:
-        ArithmeticError: The generator of quantisation cannot make it of other operands.
     """
     target, rng = data.format_of(case, -1), data.rng(case, context)
     scale = np.array(_SCALES)
@@ -38,11 +34,8 @@ def sums(case: Case, context: Context) -> Problem:
     zero = None
     if target.is_integer:
         zero = from_integers(rng.integers(int(target.min), int(target.max) + 1, len(scale)), target)
-    made = conversion.quantize(case, context)
-    if made.remake is None:
-        raise ArithmeticError("quantisation cannot be made of other operands")
     operands = (from_integers(x, INT32), represent(scale, FLOAT32), zero)
-    return replace(made.remake.make(operands), remake=made.remake)
+    return conversion.quantize(case, context).with_operands(operands)
 
 
 def _steps(target: Format, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
