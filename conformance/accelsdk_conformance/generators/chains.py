@@ -1,26 +1,35 @@
 """Nodes behind other nodes: what a compiler fuses, as an epilogue or otherwise.
 
-A chain begins with the problem of another case whose result is exact, and goes on with steps
-that are exact on such numbers. So its result is known to the bit, whether the device fuses the
-nodes, keeps the sum in its accumulator in between, or runs one after the other.
+A chain begins with the problem of another case whose result is known to the bit, and its own is,
+too, whether the device fuses the nodes, keeps the sum in its accumulator in between, or runs one
+after the other. There are two kinds:
+
+- The first result is exact. So are the steps, but for one that may round (a conversion): it
+  rounds the same number in every order of things.
+- The first result is rounded (sums and products over the whole range of a format). Only steps
+  that commute with rounding to nearest may follow, moves and what changes a sign: rounding before
+  them or behind them gives the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from accelsdk.errors import InvalidArgument
-from accelsdk.formats import FLOAT16, FLOAT32, FLOAT64, INT8, Format
+from accelsdk.backend.datasheet import NumericsDatasheet, QuantSpec
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, INT8, Format, by_name
+from accelsdk.numerics.rounding import Rounding
 from accelsdk_conformance.case import Case
 from accelsdk_conformance.generators import data
 from accelsdk_conformance.generators.held import original
-from accelsdk_conformance.oracles.tensor import Tensor, encode, from_integers, represent
+from accelsdk_conformance.oracles import conversion as oracle
+from accelsdk_conformance.oracles.tensor import F64, Tensor, encode, from_integers, represent
 from accelsdk_conformance.problem import (
     Axis,
     Context,
@@ -34,6 +43,8 @@ from accelsdk_conformance.problem import (
 )
 from accelsdk_conformance.stand_ins import answer
 
+#: Returns the result of a step, given the declaration, what it reads and its further operands.
+Apply = Callable[..., Tensor]
 #: Returns the further operands of a step, given what it reads and a generator of numbers.
 Further = Callable[[Tensor, np.random.Generator], tuple[Tensor, ...]]
 
@@ -44,25 +55,33 @@ class _Link:
 
     Attributes:
         op: Its op.
-        apply: Returns its result, given what it reads and its further operands.
+        apply: Returns its result.
         attributes: Returns its attributes, given what it reads.
         takes: How many further operands it has.
         further: Makes them.
         constant: Whether these are constants of the program.
+        commutes: Whether rounding to nearest gives the same before it and behind it.
+        zeros: What it makes of the signs of zeros: they are those that IEEE 754 gives it, known
+            if they were; left open, as by the op's own cases (`functions.ZERO_FREE`); or plus.
     """
 
     op: str
-    apply: Callable[..., Tensor]
+    apply: Apply
     attributes: Callable[[Tensor], Mapping[str, Any]] = lambda x: {}
     takes: int = 0
     further: Further = lambda x, rng: ()
     constant: bool = True
+    commutes: bool = False
+    zeros: Literal["kept", "open", "plus"] = "kept"
 
 
 def fused(case: Case, context: Context) -> Problem:
     """The problem of another case, and the steps that the parameter ``then`` names behind it.
 
     With the parameter ``nan`` the first operand begins with NaN.
+
+    Raises:
+        ValueError: What the steps give depends on where a device rounds.
     """
     base = original(case, context)
     if case.parameters.get("nan"):
@@ -70,18 +89,15 @@ def fused(case: Case, context: Context) -> Problem:
     links = _CHAINS[str(case.parameters["then"])]
     _refuse_flushed(base, links, context)
     rng = data.rng(case, context)
-    reached, further = _first(base), []
-    for link in links:
-        further.append(link.further(reached, rng))
-        reached = link.apply(reached, *further[-1])
-    operands = (*base.operands, *(tensor for own in further for tensor in own))
-    made = _chain(base, links, operands)
+    chain = partial(_chain, case.id, context.datasheet, links)
+    made = chain(base, lambda link, x: link.further(x, rng))
     if base.remake is None:
         return made
     count, remake = len(base.operands), base.remake
 
     def make(given: tuple[Tensor | None, ...]) -> Problem:
-        return _chain(remake.make(given[:count]), links, given)
+        further = iter(given[count:])
+        return chain(remake.make(given[:count]), lambda link, x: tuple(islice(further, link.takes)))
 
     def axes(given: tuple[Tensor | None, ...]) -> Iterable[Axis]:
         return remake.axes(given[:count])
@@ -91,7 +107,7 @@ def fused(case: Case, context: Context) -> Problem:
 
 def _refuse_flushed(base: Problem, links: tuple[_Link, ...], context: Context) -> None:
     """Refuses subnormal numbers where a node of the chain is declared to flush them."""
-    given = [x for x in (*base.operands, _first(base)) if x is not None and x.format.is_float]
+    given = [x for x in (*base.operands, _first(base)[0]) if x is not None and x.format.is_float]
     if not any(_has_subnormal(x) for x in given):
         return
     for op in (base.op, *(link.op for link in links)):
@@ -114,45 +130,100 @@ def _with_nan(base: Problem) -> Problem:
     return base.with_operands((Tensor(first.format, codes), *others))
 
 
-def _chain(base: Problem, links: tuple[_Link, ...], operands: tuple[Tensor | None, ...]) -> Problem:
-    """Returns a problem with its steps, given all operands."""
-    reached, at = _first(base), len(base.operands)
+def _chain(
+    name: str,
+    sheet: NumericsDatasheet,
+    links: tuple[_Link, ...],
+    base: Problem,
+    supply: Callable[[_Link, Tensor], tuple[Tensor | None, ...]],
+) -> Problem:
+    """Returns a problem with its steps.
+
+    Args:
+        name: Id of the case.
+        sheet: The declaration.
+        links: The steps.
+        base: What they stand behind.
+        supply: Returns the further operands of a step, given what it reads.
+
+    Raises:
+        ValueError: A step that does not commute with rounding reads what is rounded.
+    """
+    reached, signed_zero = _first(base)
+    rounded = not _is_exact(base, reached)
+    operands = base.operands
     steps: list[Step] = []
     held: list[int] = []
     for link in links:
-        places = tuple(range(at, at + link.takes))
-        at += link.takes
+        if rounded and not link.commutes:
+            raise ValueError(f"{name}: {link.op} reads a rounded result")
+        further = supply(link, reached)
+        places = tuple(range(len(operands), len(operands) + link.takes))
+        operands += further
         steps.append(Step(link.op, link.attributes(reached), places))
         held += places if link.constant else ()
-        reached = link.apply(reached, *(operands[i] for i in places))
+        before = reached
+        reached = link.apply(sheet, before, *further)
+        converts = link.op in ("Cast", "Quantize")
+        rounded |= converts and not np.array_equal(reached.values, before.values)
+        signed_zero = {"kept": signed_zero, "open": False, "plus": True}[link.zeros]
     return replace(
         base,
         operands=operands,
         then=tuple(steps),
         constants=frozenset(held),
-        oracle=always(expect_exact(reached, signed_zero=False)),
+        oracle=always(expect_exact(reached, signed_zero=signed_zero)),
         explain=None,
     )
 
 
-def _first(base: Problem) -> Tensor:
-    """Returns the only result of a problem.
+def _first(base: Problem) -> tuple[Tensor, bool]:
+    """Returns the only result of a problem, and whether the signs of its zeros are known.
 
     Raises:
         NotApplicable: A device may legally give another one.
     """
     expected = base.oracle(())
     required = dict(expected[0].tiers).get(expected[0].required)
-    exact = isinstance(required, Exact) and not (np.any(required.free) or required.others)
-    if len(expected) != 1 or not exact:
+    if len(expected) != 1 or not isinstance(required, Exact) or _leaves_open(required):
         raise NotApplicable("the first result of the chain is not claimed to the bit")
-    return answer(expected[0])
+    return answer(expected[0]), required.signed_zero
+
+
+def _leaves_open(accept: Exact) -> bool:
+    return bool(np.any(accept.free) or accept.others)
+
+
+def _is_exact(base: Problem, result: Tensor) -> bool:
+    """Says whether it can be seen that no result of a sum of products was rounded.
+
+    All terms are whole multiples of a unit, that of the operands multiplied. A sum of them that
+    is no larger than so many units as the format has numbers in a binade is a number of it.
+    """
+    if result.format.is_integer:
+        return True
+    if np.isinf(result.values).any():
+        return False
+    factors = [x.values for x in base.operands if x is not None]
+    factors += [np.array(x) for x in base.attributes.values() if isinstance(x, float)]
+    unit = float(np.prod([min(1.0, _unit(x)) for x in factors]))
+    known = result.values[np.isfinite(result.values)]
+    return bool((np.abs(known) <= unit * 2.0**result.format.precision).all()) and (
+        _unit(known) >= unit
+    )
+
+
+def _unit(values: NDArray[Any]) -> float:
+    """Returns the largest power of two of which all finite values are whole multiples."""
+    fraction, exponent = np.frexp(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+    whole = np.ldexp(fraction, 53).astype(np.int64)
+    return float(np.ldexp((whole & -whole).astype(np.float64), exponent - 53).min(initial=np.inf))
 
 
 # -- steps -----------------------------------------------------------------------------------
 
 
-def _relu(x: Tensor) -> Tensor:
+def _relu(sheet: NumericsDatasheet, x: Tensor) -> Tensor:
     return encode(np.where(np.isnan(x.values), np.nan, np.maximum(x.values, 0)), x.format)
 
 
@@ -170,89 +241,127 @@ def _residual(x: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
     return (_small(x.format, rng.integers(-9, 10, x.shape)),)
 
 
-def _sum(x: Tensor, y: Tensor) -> Tensor:
+def _sum(sheet: NumericsDatasheet, x: Tensor, y: Tensor) -> Tensor:
     if x.format.is_integer:
         return from_integers(x.integers.astype(np.int64) + y.integers, x.format)
-    return encode(x.values + y.values, x.format)
+    return represent(x.values + y.values, x.format)
 
 
-def _other(x: Tensor) -> Format:
-    """Returns a format that holds the same numbers, the narrowest of three."""
-    for fmt in (FLOAT16, FLOAT32, FLOAT64):
-        if fmt is not x.format:
-            with suppress(InvalidArgument):
-                represent(x.values, fmt)
-                return fmt
-    raise NotApplicable("no other format holds the result")
+def _numbers(x: Tensor) -> F64:
+    """Returns the finite values of a result that are not zero."""
+    return np.asarray(x.values[np.isfinite(x.values) & (x.values != 0)])
 
 
-def _quantised(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """Whole numbers divided by 1/2: nothing is rounded."""
-    codes = x.values / scale.values + zero.integers
-    return from_integers(np.clip(codes, -128, 127).astype(np.int64), INT8)
+def _bounds(x: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """Results with seven of ten others between them."""
+    ends = np.quantile(_numbers(x), (0.15, 0.85), method="nearest")
+    return tuple(represent(np.array(end), x.format) for end in ends)
 
 
-def _turned(x: Tensor) -> Tensor:
-    return Tensor(x.format, np.ascontiguousarray(x.codes.T))
+def _scaling(x: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """A scale with which most results fit in eight bits, but not the largest; a zero point.
+
+    A power of two: quotients are exact, and some are ties. The zero point is odd, so that ties
+    tell whether it is added before they are rounded.
+    """
+    most, largest = np.quantile(np.abs(_numbers(x)), (0.8, 1))
+    scale = np.exp2(np.floor(np.log2(min(most / 64, largest / 132))))
+    return represent(np.array(scale), x.format), _small(INT8, 3)
 
 
-_RELU = _Link("Relu", _relu)
+def _quantised(sheet: NumericsDatasheet, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    if not 0 < scale.values < np.inf:
+        raise ValueError("no scale to divide by")
+    how = sheet.quantize or QuantSpec()
+    return oracle.quantize(
+        x.values,
+        np.broadcast_to(scale.values, x.shape),
+        np.broadcast_to(zero.integers, x.shape),
+        INT8,
+        scaling=how.scaling,
+        zero_point_is=how.zero_point,
+        rounding=Rounding(how.rounding),
+        work=x.format,
+    ).tensor
+
+
+def _cast(target: Format) -> _Link:
+    def apply(sheet: NumericsDatasheet, x: Tensor) -> Tensor:
+        spec = sheet.cast(x.format.name, target.name)
+        via = by_name(spec.via) if spec is not None and spec.via else None
+        return oracle.cast(x, target, via=via).tensor
+
+    return _Link("Cast", apply, attributes=lambda x: {"to": target.name})
+
+
+_RELU = _Link("Relu", _relu, commutes=True, zeros="open")
 _ADD = _Link("Add", _sum, takes=1, further=_residual, constant=False)
-_CAST = _Link(
-    "Cast",
-    lambda x: represent(x.values, _other(x)),
-    attributes=lambda x: {"to": _other(x).name},
-)
+_BIAS = _Link("Add", _sum, takes=1, further=_bias)
 _HALF = _Link(
     "Mul",
-    lambda x, y: encode(x.values * y.values, x.format),
+    lambda sheet, x, y: represent(x.values * y.values, x.format),
     takes=1,
     further=lambda x, rng: (represent(np.array(0.5), x.format),),
 )
 
 _CHAINS: Mapping[str, tuple[_Link, ...]] = {
     "relu": (_RELU,),
-    "neg": (_Link("Neg", lambda x: encode(-x.values, x.format)),),
-    "abs": (_Link("Abs", lambda x: encode(np.abs(x.values), x.format)),),
+    "neg": (_Link("Neg", lambda sheet, x: encode(-x.values, x.format), commutes=True),),
+    "abs": (
+        _Link(
+            "Abs",
+            lambda sheet, x: encode(np.abs(x.values), x.format),
+            commutes=True,
+            zeros="plus",
+        ),
+    ),
     "clip": (
         _Link(
             "Clip",
-            lambda x, low, high: represent(np.clip(x.values, low.values, high.values), x.format),
+            lambda sheet, x, low, high: represent(
+                np.clip(x.values, low.values, high.values), x.format
+            ),
             takes=2,
-            further=lambda x, rng: (_small(x.format, -1), _small(x.format, 6)),
+            further=_bounds,
+            zeros="open",
         ),
     ),
-    "bias": (_Link("Add", _sum, takes=1, further=_bias),),
-    "bias_relu": (_Link("Add", _sum, takes=1, further=_bias), _RELU),
+    "bias": (_BIAS,),
+    "bias_relu": (_BIAS, _RELU),
     "residual": (_ADD,),
     "residual_relu": (_ADD, _RELU),
     "relu_residual": (_RELU, _ADD),
     "half": (_HALF,),
     "half_residual": (_HALF, _ADD),
-    "cast": (_CAST,),
-    "relu_cast": (_RELU, _CAST),
-    "dequantise": (_CAST, _HALF),
+    "cast_fp16": (_cast(FLOAT16),),
+    "cast_bf16": (_cast(BFLOAT16),),
+    "cast_fp32": (_cast(FLOAT32),),
+    "relu_cast_fp16": (_RELU, _cast(FLOAT16)),
+    "relu_cast_bf16": (_RELU, _cast(BFLOAT16)),
+    "dequantise": (_cast(FLOAT32), _HALF),
     "quantise": (
         _Link(
             "Quantize",
             _quantised,
             attributes=lambda x: {"to": INT8.name},
             takes=2,
-            further=lambda x, rng: (represent(np.array(0.5), x.format), _small(INT8, 3)),
+            further=_scaling,
         ),
     ),
     "transpose": (
         _Link(
             "Transpose",
-            _turned,
+            lambda sheet, x: Tensor(x.format, np.ascontiguousarray(x.codes.T)),
             attributes=lambda x: {"perm": tuple(reversed(range(len(x.shape))))},
+            commutes=True,
         ),
     ),
     "flat": (
         _Link(
             "Reshape",
-            lambda x: Tensor(x.format, x.codes.reshape(-1)),
+            lambda sheet, x: Tensor(x.format, x.codes.reshape(-1)),
             attributes=lambda x: {"shape": (x.codes.size,)},
+            commutes=True,
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ _SUMS = ("MatMul", "ScaledMatMul", "Gemm", "Conv", "ConvTranspose", "MatMulInteg
 _GATHERED = ("Gather", "GatherElements", "GatherND")
 _SCATTERED = ("ScatterElements", "ScatterND")
 _NAMES = ", ".join(_SUMS)
+_FLOW = ("Add", "Sub", "Mul")
+_FLOWS = ", ".join(_FLOW)
 _VECTOR = ("Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu")
 
 
@@ -76,33 +78,38 @@ def _zero_points(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return before(arithmetic.sound(node), tamper)
 
 
-def _behind_a_sum(op: str, change: Callable[..., Array]) -> Bind:
-    """Returns the binding of an op whose result is wrong where it reads a sum.
+def _behind(heads: Sequence[str], ops: Sequence[str], change: Callable[..., Array]) -> Bind:
+    """Returns the binding of ops whose results are wrong where they read those of others.
 
     Args:
-        op: The op behind the sum.
+        heads: The others.
+        ops: The ops behind them.
         change: Called with the right result and the operands; returns the wrong result.
     """
 
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         kernel, kept = arithmetic.sound(node), arithmetic.residue
 
-        def sums(*given: Array | None) -> tuple[Array, ...]:
+        def head(*given: Array | None) -> tuple[Array, ...]:
             results = kernel(*given)
-            kept["sum"] = results[0]
+            kept["head"] = results[0]
             return results
 
         def fused(*given: Array | None) -> tuple[Array, ...]:
             first, *rest = kernel(*given)
-            if given[0] is kept.get("sum"):
+            if given[0] is kept.get("head"):
                 first = np.asarray(change(np.array(first), *given))
             return (first, *rest)
 
-        if is_op(node, *_SUMS):
-            return sums
-        return fused if is_op(node, op) else None
+        if is_op(node, *heads):
+            return head
+        return fused if is_op(node, *ops) else None
 
     return bind
+
+
+def _behind_a_sum(op: str, change: Callable[..., Array]) -> Bind:
+    return _behind(_SUMS, (op,), change)
 
 
 def _without_nan(y: Array, x: Array) -> Array:
@@ -112,6 +119,25 @@ def _without_nan(y: Array, x: Array) -> Array:
 
 def _wrapped(y: Array, x: Array, scale: Array, zero: Array) -> Array:
     return np.asarray(np.rint(x.astype(np.float64) / scale) + zero).astype(np.int64).astype(y.dtype)
+
+
+def _clamped(y: Array, steps: Array, zero: Array | int) -> Array:
+    """Returns steps as codes of the format of a result."""
+    limits = np.iinfo(y.dtype)
+    codes = np.clip(steps + np.asarray(zero, np.int64), limits.min, limits.max)
+    return np.asarray(codes.astype(y.dtype))
+
+
+def _truncated(y: Array, x: Array) -> Array:
+    """Returns floats one step nearer to zero where they were rounded away from it."""
+    codes = y.view(f"u{y.dtype.itemsize}")
+    away = np.abs(y.astype(np.float64)) > np.abs(x.astype(np.float64))
+    return np.asarray((codes - away.astype(codes.dtype)).view(y.dtype))
+
+
+def _between_narrowed(y: Array, x: Array, *bounds: Array) -> Array:
+    low, high = map(_through_bfloat16, bounds)
+    return np.asarray(np.clip(x, low, high))
 
 
 _row = rows("")
@@ -201,6 +227,13 @@ DEFECTS: tuple[Defect, ...] = (
         _behind_a_sum("Clip", lambda y, *given: np.maximum(y, 0)),
     ),
     _row(
+        "fused_clip_narrowed",
+        "bounds of Clip behind a sum are kept in bfloat16",
+        f"{_NAMES} with Clip behind it",
+        "immediate operands of 16 bits",
+        _behind_a_sum("Clip", _between_narrowed),
+    ),
+    _row(
         "fused_addend_tail",
         "the last row of an addend behind a sum is not added",
         f"{_NAMES} with Add behind it",
@@ -222,6 +255,31 @@ DEFECTS: tuple[Defect, ...] = (
         _behind_a_sum("Quantize", _wrapped),
     ),
     _row(
+        "fused_quantise_zero_point",
+        "the zero point of Quantize behind a sum is left out",
+        f"{_NAMES} with Quantize behind it",
+        "an epilogue for symmetric codes alone",
+        _behind_a_sum("Quantize", lambda y, x, scale, *zero: _clamped(y, np.rint(x / scale), 0)),
+    ),
+    _row(
+        "fused_quantise_half",
+        "the scale of Quantize behind a sum is halved",
+        f"{_NAMES} with Quantize behind it",
+        "a shift that is off by one",
+        _behind_a_sum(
+            "Quantize", lambda y, x, scale, zero=0: _clamped(y, np.rint(x / scale * 2), zero)
+        ),
+    ),
+    _row(
+        "fused_quantise_ties",
+        "Quantize behind a sum rounds ties up",
+        f"{_NAMES} with Quantize behind it",
+        "a half that is added before bits are dropped",
+        _behind_a_sum(
+            "Quantize", lambda y, x, scale, zero=0: _clamped(y, np.floor(x / scale + 0.5), zero)
+        ),
+    ),
+    _row(
         "fused_order",
         "Transpose behind a sum stores the sum as it is",
         f"{_NAMES} with Transpose behind it",
@@ -234,5 +292,33 @@ DEFECTS: tuple[Defect, ...] = (
         f"{_NAMES} with Cast behind it",
         "an epilogue with a bound left over from a Clip",
         _behind_a_sum("Cast", lambda y, *given: np.minimum(y, y.dtype.type(17))),
+    ),
+    _row(
+        "fused_cast_truncates",
+        "a conversion behind a sum drops the bits that do not fit",
+        f"{_NAMES} with Cast behind it",
+        "the upper half of an accumulator that is stored as it is",
+        _behind_a_sum("Cast", _truncated),
+    ),
+    _row(
+        "fused_neg_zero",
+        "Neg is 0 - x behind a node that adds or multiplies",
+        f"{_FLOWS} with Neg behind it",
+        "a negation that is folded into a subtraction",
+        _behind(_FLOW, ("Neg",), lambda y, x: 0 - x),
+    ),
+    _row(
+        "fused_abs_zero",
+        "Abs keeps -0 behind a node that adds or multiplies",
+        f"{_FLOWS} with Abs behind it",
+        "the larger of x and -x",
+        _behind(_FLOW, ("Abs",), lambda y, x: np.asarray(np.where(x == 0, x, y))),
+    ),
+    _row(
+        "fused_move_zero",
+        "moving the result of a node that adds or multiplies makes +0 of -0",
+        f"{_FLOWS} with Transpose or Reshape behind it",
+        "a move made by adding 0",
+        _behind(_FLOW, ("Transpose", "Reshape"), lambda y, x: y + y.dtype.type(0)),
     ),
 )
