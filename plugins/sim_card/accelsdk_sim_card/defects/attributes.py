@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, INT32, INT64
-from accelsdk.graph.graph import Attribute, Node
+from accelsdk.formats import INT32, INT64
+from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, integer, integers
 from accelsdk_sim_card.defects.defect import (
-    Array,
     Bind,
-    Change,
     Defect,
-    When,
-    flipped,
     fmt_of,
     is_op,
+    last_wrong,
+    longer,
+    nonempty,
+    of_format,
     operands,
+    ranked,
     results,
     rows,
     shape_of,
     with_attributes,
+)
+from accelsdk_sim_card.defects.tampering import (
+    bfloat16,
+    clamped,
+    held_as,
+    integers_through,
+    through_float,
+    wrong_from,
+    zeroed_from,
 )
 
 if TYPE_CHECKING:
@@ -40,33 +50,6 @@ _NAMES = {
     "threshold": "ThresholdedRelu",
 }
 _COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor")
-
-
-def _some(when: When) -> When:
-    """Concerns those of the nodes whose result is not empty."""
-    return lambda node: node.result.type.count > 0 and when(node)
-
-
-def _rank(least: int) -> When:
-    return _some(lambda node: len(shape_of(node)) >= least)
-
-
-def _last_bit(y: Array, node: Node) -> Array:
-    """One bit of the last element is wrong."""
-    flat = y.reshape(-1)
-    flat[-1:] = ~flat[-1:] if flat.dtype == np.bool_ else flipped(flat[-1:])
-    return flat.reshape(y.shape)
-
-
-def _from(axis: int, start: int) -> Change:
-    """One bit is wrong of each element from an index of an axis on."""
-
-    def change(y: Array, node: Node) -> Array:
-        at = (*(slice(None),) * axis, slice(start, None))
-        y[at] = flipped(y[at])
-        return y
-
-    return change
 
 
 # -- convolutions -----------------------------------------------------------------------------
@@ -89,43 +72,12 @@ def _dilated_extended(node: Node) -> bool:
     return _dilated(node) and max(integers(node, "output_padding"), default=0) > 0
 
 
-def _far_inputs(found: list[Any], node: Node) -> None:
-    """Inputs of a group from 256 on are lost."""
-    w = np.array(found[1])
-    w[:, 256:] = 0
-    found[1] = w
-
-
-def _far_taps(found: list[Any], node: Node) -> None:
-    """Taps from the sixteenth of an axis on are lost."""
-    w = np.array(found[1])
-    w[:, :, 16:] = 0
-    found[1] = w
-
-
 # -- attributes -------------------------------------------------------------------------------
 
 
-def _stored(
-    convert: Callable[[float], float], *ops: str, names: tuple[str, ...] = ("alpha",)
-) -> Bind:
-    """Returns the binding of ops that hold real attributes in a format of less precision."""
-
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        if not is_op(node, *ops):
-            return None
-        held: Mapping[str, Attribute] = {
-            name: convert(value)
-            for name, value in node.attributes.items()
-            if name in names and isinstance(value, float)
-        }
-        return arithmetic.sound(with_attributes(node, **held)) if held else None
-
-    return bind
-
-
-def _bfloat16(value: float) -> float:
-    return float(np.float32(value).astype(BFLOAT16.dtype).astype(np.float32))
+def _stored(convert: Callable[[float], float], name: str, *ops: str) -> Bind:
+    """Returns the binding of ops that hold an attribute, if it is given, with less precision."""
+    return held_as(convert, name, lambda node: isinstance(node.attributes.get(name), float), *ops)
 
 
 def _ten_bits(value: float) -> float:
@@ -142,36 +94,13 @@ def _fixed_point(value: float) -> float:
 # -- integers ---------------------------------------------------------------------------------
 
 
-def _by_float64(x: Array) -> Array:
-    """Returns 64-bit integers that have been float64: those of more than 53 bits are rounded."""
-    wide, top = x.astype(np.float64), 2.0**63
-    return np.where(wide < top, np.where(wide < top, wide, 0).astype(np.int64), (1 << 63) - 1)
-
-
-def _base_by_float64(found: list[Any], node: Node) -> None:
-    found[0] = _by_float64(found[0])
-
-
-def _power_by_float64(y: Array, node: Node) -> Array:
-    return _by_float64(y)
-
-
 def _is_int64(node: Node) -> bool:
     return fmt_of(node) is INT64 and node.result.format is INT64
-
-
-def _clamped(found: list[Any], node: Node) -> None:
-    """Sums beyond 2**24 become 2**24."""
-    found[0] = np.clip(found[0], -(1 << 24), 1 << 24)
 
 
 def _clamped_scale(found: list[Any], node: Node) -> None:
     """Scales beyond 2**15 become 2**15."""
     found[1] = np.minimum(found[1], found[1].dtype.type(2.0**15))
-
-
-def _of_int32(node: Node) -> bool:
-    return fmt_of(node) is INT32
 
 
 # -- axes -------------------------------------------------------------------------------------
@@ -228,28 +157,28 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit is wrong of outputs from channel 128 on",
         "Conv, ConvInteger",
         "a counter of seven bits",
-        results(_from(1, 128), _some(lambda node: shape_of(node, 1)[0] > 128), *_CONVOLUTIONS),
+        results(wrong_from(1, 128), nonempty(longer(0, 128, 1)), *_CONVOLUTIONS),
     ),
     _row(
         "conv_fourth_image",
         "one bit is wrong of the images from the fourth on",
         "Conv, ConvInteger",
         "a batch that is cut into parts of three",
-        results(_from(0, 3), _some(lambda node: shape_of(node)[0] > 3), *_CONVOLUTIONS),
+        results(wrong_from(0, 3), nonempty(longer(0, 3, 0)), *_CONVOLUTIONS),
     ),
     _row(
         "conv_depthwise_axes",
         "one bit is wrong where each channel is its own group along one axis or three",
         "Conv, ConvInteger, depthwise, not of two axes",
         "a special path that images alone were tried on",
-        results(_last_bit, _some(_depthwise_not_plane), *_CONVOLUTIONS),
+        results(last_wrong, nonempty(_depthwise_not_plane), *_CONVOLUTIONS),
     ),
     _row(
         "conv_dilated_groups",
         "one bit is wrong where groups of several channels meet dilations",
         "Conv, ConvInteger, grouped and dilated",
         "two options that are tested apart",
-        results(_last_bit, _some(_dilated_groups), *_CONVOLUTIONS),
+        results(last_wrong, nonempty(_dilated_groups), *_CONVOLUTIONS),
     ),
     _row(
         "conv_group_inputs",
@@ -257,7 +186,7 @@ DEFECTS: tuple[Defect, ...] = (
         "Conv, ConvInteger, grouped",
         "a channel counter of eight bits",
         operands(
-            _far_inputs,
+            zeroed_from(1, 1, 256),
             lambda node: integer(node, "group") > 1 and shape_of(node, 1)[1] > 256,
             *_CONVOLUTIONS,
         ),
@@ -267,35 +196,35 @@ DEFECTS: tuple[Defect, ...] = (
         "taps from the sixteenth of the first axis on are lost",
         "Conv, ConvInteger, kernels of more than 16",
         "a tap counter of four bits",
-        operands(_far_taps, lambda node: shape_of(node, 1)[2] > 16, *_CONVOLUTIONS),
+        operands(zeroed_from(1, 2, 16), longer(2, 16, 1), *_CONVOLUTIONS),
     ),
     _row(
         "transposed_dilated_padding",
         "one bit is wrong where dilations meet output_padding",
         "ConvTranspose",
         "two options that are tested apart",
-        results(_last_bit, _some(_dilated_extended), "ConvTranspose"),
+        results(last_wrong, nonempty(_dilated_extended), "ConvTranspose"),
     ),
     _row(
         "transposed_fourth_image",
         "one bit is wrong of the images from the fourth on",
         "ConvTranspose",
         "a batch that is cut into parts of three",
-        results(_from(0, 3), _some(lambda node: shape_of(node)[0] > 3), "ConvTranspose"),
+        results(wrong_from(0, 3), nonempty(longer(0, 3, 0)), "ConvTranspose"),
     ),
     _row(
         "transposed_output_128",
         "one bit is wrong of outputs from channel 128 on",
         "ConvTranspose",
         "a counter of seven bits",
-        results(_from(1, 128), _some(lambda node: node.result.shape[1] > 128), "ConvTranspose"),
+        results(wrong_from(1, 128), nonempty(longer(1, 128)), "ConvTranspose"),
     ),
     _row(
         "alpha_bf16",
         "alpha is kept in bfloat16",
         "LeakyRelu, HardSigmoid, Elu, Celu, Selu, Swish, ThresholdedRelu",
         "descriptors with 16-bit immediates",
-        _stored(_bfloat16, *_ALPHA),
+        _stored(bfloat16, "alpha", *_ALPHA),
     ),
     *(
         _row(
@@ -303,7 +232,7 @@ DEFECTS: tuple[Defect, ...] = (
             "alpha is kept with 10 bits of mantissa",
             op,
             "an immediate of TF32",
-            _stored(_ten_bits, op),
+            _stored(_ten_bits, "alpha", op),
         )
         for name, op in _NAMES.items()
     ),
@@ -312,42 +241,42 @@ DEFECTS: tuple[Defect, ...] = (
         "gamma is kept in bfloat16",
         "Selu",
         "descriptors with 16-bit immediates",
-        _stored(_bfloat16, "Selu", names=("gamma",)),
+        _stored(bfloat16, "gamma", "Selu"),
     ),
     _row(
         "hard_sigmoid_beta_bf16",
         "beta is kept in bfloat16",
         "HardSigmoid",
         "descriptors with 16-bit immediates",
-        _stored(_bfloat16, "HardSigmoid", names=("beta",)),
+        _stored(bfloat16, "beta", "HardSigmoid"),
     ),
     _row(
         "alpha_fixed_point",
         "alpha is kept in steps of 2**-12, from -128 to 128",
         "LeakyRelu, Elu, ThresholdedRelu",
         "a fixed-point immediate",
-        _stored(_fixed_point, "LeakyRelu", "Elu", "ThresholdedRelu"),
+        _stored(_fixed_point, "alpha", "LeakyRelu", "Elu", "ThresholdedRelu"),
     ),
     _row(
         "power_base_double",
         "bases go through float64",
         "Pow of int64",
         "one power for all formats",
-        operands(_base_by_float64, _is_int64, "Pow"),
+        operands(integers_through(np.float64, 0), _is_int64, "Pow"),
     ),
     _row(
         "power_result_double",
         "powers of more than 53 bits are rounded to float64",
         "Pow of int64",
         "onnxruntime, pow of the C library",
-        results(_power_by_float64, _is_int64, "Pow"),
+        results(lambda y, node: through_float(y, np.float64), _is_int64, "Pow"),
     ),
     _row(
         "prelu_rank4",
         "one bit is wrong where data have four dimensions or more",
         "PRelu",
         "a slope that is spread over matrices alone",
-        results(_last_bit, _rank(4), "PRelu"),
+        results(last_wrong, nonempty(ranked(4)), "PRelu"),
     ),
     _row(
         "broadcast_both",
@@ -355,8 +284,8 @@ DEFECTS: tuple[Defect, ...] = (
         "Add, Sub, Mul, Div, Min, Max, Pow, Mod",
         "a fast path for one operand that broadcasts",
         results(
-            _last_bit,
-            _some(_both_expand),
+            last_wrong,
+            nonempty(_both_expand),
             *("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Mod"),
         ),
     ),
@@ -372,35 +301,35 @@ DEFECTS: tuple[Defect, ...] = (
         "one truth is wrong where operands broadcast in four dimensions or more",
         "comparisons, And, Or, Xor",
         "masks of matrices alone",
-        results(_last_bit, _some(_mixed_rank4), *_COMPARISONS),
+        results(last_wrong, nonempty(_mixed_rank4), *_COMPARISONS),
     ),
     _row(
         "zero_points_stacked",
         "one bit is wrong where columns have zero points and matrices are stacked",
         "MatMulInteger",
         "a correction of the first matrix alone",
-        results(_last_bit, _some(_zero_of_columns), "MatMulInteger"),
+        results(last_wrong, nonempty(_zero_of_columns), "MatMulInteger"),
     ),
     _row(
         "zero_points_rows_stacked",
         "one bit is wrong where rows have zero points and matrices are stacked",
         "MatMulInteger",
         "a correction of the first matrix alone",
-        results(_last_bit, _some(_zero_of_rows), "MatMulInteger"),
+        results(last_wrong, nonempty(_zero_of_rows), "MatMulInteger"),
     ),
     _row(
         "quantize_rank4",
         "one bit is wrong where data have four dimensions or more",
         "Quantize, Dequantize",
         "channels that are walked in matrices alone",
-        results(_last_bit, _rank(4), "Quantize", "Dequantize"),
+        results(last_wrong, nonempty(ranked(4)), "Quantize", "Dequantize"),
     ),
     _row(
         "requantize_rank3",
         "one bit is wrong where sums have three dimensions or more",
         "Requantize",
         "channels that are walked in matrices alone",
-        results(_last_bit, _rank(3), "Requantize"),
+        results(last_wrong, nonempty(ranked(3)), "Requantize"),
     ),
     _row(
         "channels_along_last",
@@ -421,13 +350,13 @@ DEFECTS: tuple[Defect, ...] = (
         "sums beyond 2**24 become 2**24",
         "Quantize of int32",
         "a converter of 24 bits",
-        operands(_clamped, _of_int32, "Quantize"),
+        operands(clamped(-(2**24), 2**24), of_format(INT32), "Quantize"),
     ),
     _row(
         "quantize_scale_clamped",
         "scales beyond 2**15 become 2**15",
         "Quantize",
         "a scale that has been float16",
-        operands(_clamped_scale, _of_int32, "Quantize"),
+        operands(_clamped_scale, of_format(INT32), "Quantize"),
     ),
 )

@@ -208,6 +208,37 @@ def halves(node: Node) -> bool:
     return fmt_of(node) in (FLOAT16, BFLOAT16)
 
 
+def of_format(*formats: Format) -> When:
+    """Concerns nodes whose first operand is of one of some formats."""
+    return lambda node: fmt_of(node) in formats
+
+
+def nonempty(when: When) -> When:
+    """Concerns those of the nodes whose result has elements."""
+    return lambda node: node.result.type.count > 0 and when(node)
+
+
+def ranked(least: int, most: int = 99) -> When:
+    """Concerns nodes whose first operand has a number of axes from one to another."""
+    return lambda node: least <= len(shape_of(node)) <= most
+
+
+def longer(axis: int, count: int, operand: int | None = None) -> When:
+    """Concerns nodes of which a tensor has more than so many indices along an axis.
+
+    Args:
+        axis: Counted from the first axis, or, if negative, from the last.
+        count: How many are not too many.
+        operand: Which tensor; None for the first result.
+    """
+
+    def when(node: Node) -> bool:
+        shape = node.result.shape if operand is None else shape_of(node, operand)
+        return -len(shape) <= axis < len(shape) and shape[axis] > count
+
+    return when
+
+
 def flipped(x: Array) -> Array:
     """Returns elements with one bit wrong: in the middle of the mantissa, or the lowest."""
     fmt = from_dtype(x.dtype)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, FLOAT32
+from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk_sim_card.defects.defect import (
     Array,
-    Change,
     Defect,
     Tamper,
     When,
@@ -23,12 +21,11 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     singles,
 )
+from accelsdk_sim_card.defects.tampering import flip, through_bfloat16
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 _NAMES = ", ".join(_PRODUCTS)
 _TILE = 16
-
-_Place = int | slice | EllipsisType
 
 
 def extents(node: Node) -> tuple[int, int, int]:
@@ -49,22 +46,9 @@ def when_extents(test: Callable[[int, int, int], bool]) -> When:
     return when
 
 
-def flip(*place: _Place) -> Change:
-    """Returns the change that flips one bit of every element at a place of the result."""
-
-    def change(y: Array, node: Node) -> Array:
-        y[place] = flipped(y[place])
-        return y
-
-    return change
-
-
-def _zero(*place: _Place) -> Change:
-    def change(y: Array, node: Node) -> Array:
-        y[place] = 0
-        return y
-
-    return change
+def _last_column_zero(y: Array, node: Node) -> Array:
+    y[..., -1] = 0
+    return y
 
 
 def _edge_rows(y: Array, node: Node) -> Array:
@@ -85,7 +69,7 @@ def _without(cut: Callable[[int], slice | int]) -> Tamper:
 
 
 def _coarse_row(found: list[Any], node: Node) -> None:
-    found[0] = found[0].astype(BFLOAT16.dtype).astype(found[0].dtype)
+    found[0] = through_bfloat16(found[0])
 
 
 def _swap_pairs(found: list[Any], node: Node) -> None:
@@ -160,7 +144,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the last column is zero where the number of columns is odd",
         _NAMES,
         "columns handled in pairs",
-        results(_zero(..., -1), when_extents(lambda m, k, n: n > 1 and n % 2 == 1), *_PRODUCTS),
+        results(_last_column_zero, when_extents(lambda m, k, n: n > 1 and n % 2 == 1), *_PRODUCTS),
     ),
     _row(
         "deep_sums",
@@ -237,9 +221,7 @@ DEFECTS: tuple[Defect, ...] = (
         "MatMul on float32",
         "a second code path for the last columns",
         results(
-            lambda y, node: np.concatenate(
-                [y[..., :8], y[..., 8:].astype(BFLOAT16.dtype).astype(y.dtype)], axis=-1
-            ),
+            lambda y, node: np.concatenate([y[..., :8], through_bfloat16(y[..., 8:])], axis=-1),
             lambda node: singles(node) and len(node.result.shape) > 1,
             "MatMul",
         ),

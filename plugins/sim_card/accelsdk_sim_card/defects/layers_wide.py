@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, INT32, INT64, UINT32, UINT64, Format
+from accelsdk.formats import INT32, INT64, UINT32, UINT64
 from accelsdk.graph.graph import Node
-from accelsdk.kernels.kernel import Kernel, integer, real
+from accelsdk.kernels.kernel import Kernel, integer
 from accelsdk_sim_card.defects.defect import (
     Array,
-    Bind,
-    Change,
     Defect,
     Tamper,
     When,
-    flipped,
     fmt_of,
     is_op,
     last_wrong,
+    longer,
+    nonempty,
+    of_format,
     operands,
+    ranked,
     results,
     rows,
     shape_of,
     with_attributes,
 )
+from accelsdk_sim_card.defects.tampering import coarse, integers_through, wrong_from, zeroed_from
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -38,52 +40,6 @@ _STEPS = (
     *("ReduceMean", "ReduceL1", "ReduceL2"),
     *("ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"),
 )
-
-
-def _coarse(attribute: str, *ops: str) -> Bind:
-    """Returns the binding of ops that keep an attribute in bfloat16."""
-
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        if not is_op(node, *ops):
-            return None
-        value = np.float32(real(node, attribute))
-        held = float(value.astype(BFLOAT16.dtype))
-        if held == float(value):
-            return None
-        return arithmetic.sound(with_attributes(node, **{attribute: held}))
-
-    return bind
-
-
-def _wrong_from(axis: int, count: int) -> Change:
-    """Returns the change of every element from a place on along an axis."""
-
-    def change(y: Array, node: Node) -> Array:
-        place = (*(slice(None),) * (axis % y.ndim), slice(count, None))
-        y[place] = flipped(y[place])
-        return y
-
-    return change
-
-
-def _zeroed_from(index: int, axis: int, count: int) -> Tamper:
-    """Returns the change that loses what an operand holds from a place on along an axis."""
-
-    def change(found: list[Any], node: Node) -> None:
-        kept = np.array(found[index])
-        kept[(*(slice(None),) * (axis % kept.ndim), slice(count, None))] = 0
-        found[index] = kept
-
-    return change
-
-
-def _beyond(index: int, axis: int, count: int) -> When:
-    """Concerns nodes of which an operand has more than so many along an axis."""
-    return lambda node: bool(shape_of(node, index)) and shape_of(node, index)[axis] > count
-
-
-def _ranked(least: int, most: int = 99) -> When:
-    return lambda node: least <= len(shape_of(node)) <= most and node.result.type.count > 0
 
 
 def _first_along(*axes: int) -> Tamper:
@@ -139,22 +95,6 @@ def _c_shape(test: Callable[[tuple[int, ...]], bool]) -> When:
     )
 
 
-def _through(wide: type[np.floating[Any]], *formats: Format) -> Bind:
-    """Returns the binding of Gemm whose integers go through a float, and lose their last bits."""
-
-    def lossy(x: Array) -> Array:
-        if x.size == 0:
-            return x
-        # The largest number below the end, so that the way back does not overflow.
-        top = int(np.nextafter(wide(float(np.iinfo(x.dtype).max)), wide(0)))
-        return np.asarray(np.minimum(x, x.dtype.type(top)).astype(wide).astype(x.dtype))
-
-    def change(found: list[Any], node: Node) -> None:
-        found[:] = [None if x is None else lossy(np.asarray(x)) for x in found]
-
-    return operands(change, lambda node: fmt_of(node) in formats, "Gemm")
-
-
 def _sum_through(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """The product, before C is added, goes through float64."""
     if not is_op(node, "Gemm") or fmt_of(node) not in (INT64, UINT64):
@@ -178,20 +118,6 @@ def _places(node: Node) -> int:
     shape = shape_of(node)
     groups = integer(node, "num_groups") if is_op(node, "GroupNormalization") else shape[1]
     return math.prod(shape[1:]) // max(groups, 1)
-
-
-def _late_places(y: Array, node: Node) -> Array:
-    """Of the numbers that are normalised together, those from the 129th on have a wrong bit."""
-    flat = y.reshape(-1, _places(node))
-    flat[:, 128:] = flipped(flat[:, 128:])
-    return flat.reshape(y.shape)
-
-
-def _later_rows(y: Array, node: Node) -> Array:
-    """Rows from the 65th on have a wrong bit."""
-    flat = y.reshape(-1, y.shape[-1])
-    flat[64:] = flipped(flat[64:])
-    return flat.reshape(y.shape)
 
 
 def _many_rows(node: Node) -> bool:
@@ -249,7 +175,7 @@ DEFECTS: tuple[Defect, ...] = (
         "heads from the fifth on have a wrong bit",
         "Attention of more than four heads",
         "a grid of four heads",
-        results(_wrong_from(1, 4), _beyond(0, 1, 4), "Attention"),
+        results(wrong_from(1, 4), longer(1, 4, 0), "Attention"),
     ),
     _row(
         "attention_groups_reversed",
@@ -263,42 +189,42 @@ DEFECTS: tuple[Defect, ...] = (
         "of a query, what lies beyond 64 is ignored",
         "Attention with heads larger than 64",
         "a register tile of 64",
-        operands(_zeroed_from(0, -1, 64), _beyond(0, -1, 64), "Attention"),
+        operands(zeroed_from(0, -1, 64), longer(-1, 64, 0), "Attention"),
     ),
     _row(
         "attention_value_width",
         "results from the 65th of a value on have a wrong bit",
         "Attention with values wider than 64",
         "a register tile of 64",
-        results(_wrong_from(-1, 64), _beyond(2, -1, 64), "Attention"),
+        results(wrong_from(-1, 64), longer(-1, 64, 2), "Attention"),
     ),
     _row(
         "attention_long_keys",
         "values of keys from the 257th on count as zero",
         "Attention of more than 256 keys",
         "a second tile of keys that is not accumulated",
-        operands(_zeroed_from(2, -2, 256), _beyond(1, -2, 256), "Attention"),
+        operands(zeroed_from(2, -2, 256), longer(-2, 256, 1), "Attention"),
     ),
     _row(
         "attention_many_queries",
         "queries from the 129th on have a wrong bit",
         "Attention of more than 128 queries",
         "a tile of 128 queries",
-        results(_wrong_from(-2, 128), _beyond(0, -2, 128), "Attention"),
+        results(wrong_from(-2, 128), longer(-2, 128, 0), "Attention"),
     ),
     _row(
         "attention_items",
         "items from the third on have a wrong bit",
         "Attention of more than two items",
         "a double buffer of items",
-        results(_wrong_from(0, 2), _beyond(0, 0, 2), "Attention"),
+        results(wrong_from(0, 2), longer(0, 2, 0), "Attention"),
     ),
     _row(
         "attention_scale_coarse",
         "the scale is kept in bfloat16",
         "Attention",
         "scalars that are held in the format of weights",
-        _coarse("scale", "Attention"),
+        coarse("scale", "Attention"),
     ),
     _row(
         "gemm_c_flat",
@@ -323,28 +249,28 @@ DEFECTS: tuple[Defect, ...] = (
         "alpha is kept in bfloat16",
         "Gemm",
         "scalars that are held in the format of weights",
-        _coarse("alpha", "Gemm"),
+        coarse("alpha", "Gemm"),
     ),
     _row(
         "gemm_beta_coarse",
         "beta is kept in bfloat16",
         "Gemm",
         "scalars that are held in the format of weights",
-        _coarse("beta", "Gemm"),
+        coarse("beta", "Gemm"),
     ),
     _row(
         "gemm_double",
         "operands of 64 bits go through float64",
         "Gemm on int64, uint64",
         "an integer kernel by way of dgemm",
-        _through(np.float64, INT64, UINT64),
+        operands(integers_through(np.float64, exact_end=False), of_format(INT64, UINT64), "Gemm"),
     ),
     _row(
         "gemm_single",
         "operands of 32 bits go through float32",
         "Gemm on int32, uint32",
         "an integer kernel by way of sgemm",
-        _through(np.float32, INT32, UINT32),
+        operands(integers_through(np.float32, exact_end=False), of_format(INT32, UINT32), "Gemm"),
     ),
     _row(
         "gemm_double_sums",
@@ -358,7 +284,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the last result of tensors of four and more axes is wrong",
         "Softmax, LogSoftmax",
         "strides for three axes",
-        results(last_wrong, _ranked(4), "Softmax", "LogSoftmax"),
+        results(last_wrong, nonempty(ranked(4)), "Softmax", "LogSoftmax"),
     ),
     *(
         _row(
@@ -366,7 +292,7 @@ DEFECTS: tuple[Defect, ...] = (
             "the last result of tensors of four and five axes is wrong",
             op,
             "strides for three axes",
-            results(last_wrong, _ranked(4, 5), op),
+            results(last_wrong, nonempty(ranked(4, 5)), op),
         )
         for name, op in zip(
             ("mean", "l1", "l2", "square_sum", "log_sum", "log_sum_exp"), _STEPS, strict=True
@@ -378,7 +304,7 @@ DEFECTS: tuple[Defect, ...] = (
         "InstanceNormalization, GroupNormalization",
         "a block of 128 threads",
         results(
-            _late_places,
+            wrong_from(1, 128, lambda node: (-1, _places(node))),
             lambda n: _places(n) > 128,
             "InstanceNormalization",
             "GroupNormalization",
@@ -390,7 +316,7 @@ DEFECTS: tuple[Defect, ...] = (
             "channels from the 129th on have a wrong bit",
             op,
             "a tile of 128 channels",
-            results(_wrong_from(1, 128), _beyond(0, 1, 128), op),
+            results(wrong_from(1, 128), longer(1, 128, 0), op),
         )
         for name, op in zip(("batch", "instance", "group"), _PER_CHANNEL, strict=True)
     ),
@@ -400,7 +326,7 @@ DEFECTS: tuple[Defect, ...] = (
         "LayerNormalization, RMSNormalization",
         "a vector tail that is not written",
         results(
-            _wrong_from(-1, -1),
+            wrong_from(-1, -1),
             lambda n: shape_of(n)[-1] > 128 and shape_of(n)[-1] % 128 == 2,
             *_PER_ROW,
         ),
@@ -410,7 +336,7 @@ DEFECTS: tuple[Defect, ...] = (
         "rows from the 65th on have a wrong bit, if they lie along more axes than one",
         "LayerNormalization, RMSNormalization",
         "a grid of 64 rows",
-        results(_later_rows, _many_rows, *_PER_ROW),
+        results(wrong_from(0, 64, lambda node: (-1, node.result.shape[-1])), _many_rows, *_PER_ROW),
     ),
     _row(
         "group_norm_many",
@@ -425,7 +351,7 @@ DEFECTS: tuple[Defect, ...] = (
             "epsilon is kept in bfloat16",
             op,
             "scalars that are held in the format of weights",
-            _coarse("epsilon", op),
+            coarse("epsilon", op),
         )
         for name, op in zip(
             ("batch", "instance", "group", "layer", "rms"),

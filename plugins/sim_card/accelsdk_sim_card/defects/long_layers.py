@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, FLOAT16, INT8
+from accelsdk.formats import FLOAT16, INT8
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, integer, integers, real, reals, text
 from accelsdk_sim_card.defects.defect import (
     Array,
     Bind,
-    Change,
     Defect,
     When,
     fmt_of,
     halves,
     is_op,
+    longer,
     misread,
+    nonempty,
     operands,
     results,
     rows,
     shape_of,
     with_attributes,
 )
-from accelsdk_sim_card.defects.lanes import flip
+from accelsdk_sim_card.defects.tampering import coarse, flip, wrong_from, zeroed_from
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -35,26 +36,11 @@ _LAYERS = ("LSTM", "GRU", "RNN")
 _TABLES = ("SparseLengthsSum", "SparseLengthsSumFused")
 _POOLS = ("MaxPool", "AveragePool")
 _NAMES, _TABLE_NAMES, _POOL_NAMES = map(", ".join, (_LAYERS, _TABLES, _POOLS))
-_EVERY = slice(None)
 
 
 def _beyond(axis: int, count: int, *ops: str) -> Bind:
-    """Returns the binding of ops whose results have a wrong bit from an index on, along an axis.
-
-    Args:
-        axis: Counted from the first axis, or, if negative, from the last.
-        count: Indices that are right.
-        ops: Which ops are concerned.
-    """
-    place = (_EVERY,) * axis if axis >= 0 else (...,)
-    after = (_EVERY,) * (-1 - axis) if axis < 0 else ()
-
-    def long(node: Node) -> bool:
-        shape = node.result.shape
-        inside = -len(shape) <= axis < len(shape)
-        return inside and shape[axis] > count and node.result.type.count > 0
-
-    return results(flip(*place, slice(count, None), *after), long, *ops)
+    """Returns the binding of ops whose longer results have a wrong bit after so many indices."""
+    return results(wrong_from(axis, count), nonempty(longer(axis, count)), *ops)
 
 
 def _steps_and_items(steps: int, items: int) -> Bind:
@@ -72,37 +58,6 @@ def _steps_and_items(steps: int, items: int) -> Bind:
         return given and has_steps > steps and has_items > items and node.result.type.count > 0
 
     return results(change, long, *_LAYERS)
-
-
-def _few_features(count: int) -> Bind:
-    """Returns the binding of layers that ignore the features after the first ones."""
-
-    def change(found: list[Any], node: Node) -> None:
-        x = found[0].copy()
-        x[..., count:] = 0
-        found[0] = x
-
-    return operands(change, lambda node: shape_of(node)[-1] > count, *_LAYERS)
-
-
-def _few_units(count: int) -> Bind:
-    """Returns the binding of layers whose states have no units after the first ones."""
-
-    def change(found: list[Any], node: Node) -> None:
-        r = found[2].copy()
-        r[..., count:] = 0
-        found[2] = r
-
-    return operands(change, lambda node: integer(node, "hidden_size") > count, *_LAYERS)
-
-
-def _coarse_clip(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-    """The limit is held in bfloat16."""
-    if not is_op(node, *_LAYERS):
-        return None
-    limit = real(node, "clip")
-    held = float(np.float32(limit).astype(BFLOAT16.dtype))
-    return None if held == limit else arithmetic.sound(with_attributes(node, clip=held))
 
 
 def _clipped(node: Node) -> bool:
@@ -193,10 +148,6 @@ def _far_strides(node: Node) -> bool:
     return max(integers(node, "strides")) > 15 and node.result.type.count > 0
 
 
-def _last() -> Change:
-    return flip(..., slice(-1, None))
-
-
 def _half_sums(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """Windows are summed in float16: what lies beyond it is infinite."""
     if not is_op(node, "AveragePool") or fmt_of(node) is not FLOAT16:
@@ -234,14 +185,14 @@ DEFECTS: tuple[Defect, ...] = (
         "features after the 16th are ignored",
         _NAMES,
         "a tile of K that is loaded once",
-        _few_features(16),
+        operands(zeroed_from(0, -1, 16), longer(-1, 16, 0), *_LAYERS),
     ),
     _row(
         "recurrent_features_wide",
         "features after the 128th are ignored",
         _NAMES,
         "a line of on-chip memory that is loaded once",
-        _few_features(128),
+        operands(zeroed_from(0, -1, 128), longer(-1, 128, 0), *_LAYERS),
     ),
     _row(
         "recurrent_units",
@@ -255,7 +206,7 @@ DEFECTS: tuple[Defect, ...] = (
         "units of the state after the 64th do not count for the next step",
         _NAMES,
         "a recurrent product whose K is that of a tile",
-        _few_units(64),
+        operands(zeroed_from(2, -1, 64), lambda node: integer(node, "hidden_size") > 64, *_LAYERS),
     ),
     _row(
         "recurrent_items",
@@ -290,7 +241,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the limit of activation inputs is held in bfloat16",
         _NAMES,
         "constants of 16 bits",
-        _coarse_clip,
+        coarse("clip", *_LAYERS),
     ),
     _row(
         "recurrent_clip_halves",
@@ -388,28 +339,28 @@ DEFECTS: tuple[Defect, ...] = (
         "one bit of the last column is wrong where a window has more than 32 taps",
         _POOL_NAMES,
         "a window that is held in registers",
-        results(_last(), _taps(32), *_POOLS),
+        results(wrong_from(-1, -1), _taps(32), *_POOLS),
     ),
     _row(
         "pool_taps_many",
         "one bit of the last column is wrong where a window has more than 256 taps",
         _POOL_NAMES,
         "a counter of eight bits",
-        results(_last(), _taps(256), *_POOLS),
+        results(wrong_from(-1, -1), _taps(256), *_POOLS),
     ),
     _row(
         "pool_long_window",
         "one bit of the last column is wrong where a window is longer than 64",
         _POOL_NAMES,
         "a line buffer that is too short",
-        results(_last(), _line(64), *_POOLS),
+        results(wrong_from(-1, -1), _line(64), *_POOLS),
     ),
     _row(
         "pool_far_strides",
         "one bit of the last column is wrong where a stride is greater than 15",
         _POOL_NAMES,
         "a field of four bits",
-        results(_last(), _far_strides, *_POOLS),
+        results(wrong_from(-1, -1), _far_strides, *_POOLS),
     ),
     _row(
         "pool_half_sums",

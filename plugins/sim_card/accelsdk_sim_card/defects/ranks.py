@@ -19,12 +19,14 @@ from accelsdk_sim_card.defects.defect import (
     is_op,
     last_wrong,
     misread,
+    of_format,
     operands,
     results,
     rows,
     shape_of,
     unsigned,
 )
+from accelsdk_sim_card.defects.tampering import integers_through
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -102,43 +104,6 @@ def _prefix(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 # -- integers and NaN --------------------------------------------------------------------------
 
 
-def _wide(node: Node) -> bool:
-    """Concerns integers of 64 bits."""
-    return fmt_of(node) in (INT64, UINT64)
-
-
-def _through(x: Array | None, dtype: type[np.floating[Any]]) -> Array | None:
-    """Returns integers of at least 32 bits after a float held them; what is too large saturates."""
-    if x is None or x.dtype.kind not in "iu" or x.dtype.itemsize < 4:
-        return x
-    info, held = np.iinfo(x.dtype), x.astype(dtype)
-    beyond = held >= dtype(info.max)
-    return np.where(beyond, info.max, np.where(beyond, 0, held).astype(x.dtype)).astype(x.dtype)
-
-
-def _by_double(found: list[Any], node: Node) -> None:
-    found[:] = [_through(x, np.float64) for x in found]
-
-
-def _by_single(found: list[Any], node: Node) -> None:
-    found[:] = [_through(x, np.float32) for x in found]
-
-
-def _data_by_double(found: list[Any], node: Node) -> None:
-    """Data and updates go through a double, indices do not."""
-    found[0], found[2] = (_through(found[i], np.float64) for i in (0, 2))
-
-
-def _data_by_single(found: list[Any], node: Node) -> None:
-    """Data and updates go through a float32, indices do not."""
-    found[0], found[2] = (_through(found[i], np.float32) for i in (0, 2))
-
-
-def _first_by_double(found: list[Any], node: Node) -> None:
-    """What is moved goes through a double."""
-    found[0] = _through(found[0], np.float64)
-
-
 def _extreme(node: Node) -> bool:
     return text(node, "reduction") in ("max", "min")
 
@@ -183,10 +148,8 @@ def _low_halves(found: list[Any], node: Node) -> None:
     found[0] = found[0] & found[0].dtype.type(0xFFFFFFFF)
 
 
-def _single(node: Node) -> bool:
-    """Concerns integers of 32 bits."""
-    return fmt_of(node) in (INT32, UINT32)
-
+_WIDE = of_format(INT64, UINT64)
+_SINGLE = of_format(INT32, UINT32)
 
 _row = rows("")
 
@@ -375,7 +338,7 @@ DEFECTS: tuple[Defect, ...] = (
         "data and updates of 64 bits pass through a double",
         "ScatterElements and ScatterND on int64 and uint64",
         "float units for all arithmetic",
-        operands(_data_by_double, _wide, *_SCATTERS),
+        operands(integers_through(np.float64, 0, 2), _WIDE, *_SCATTERS),
     ),
     _row(
         "scatter_merge_single",
@@ -383,8 +346,8 @@ DEFECTS: tuple[Defect, ...] = (
         "ScatterElements and ScatterND, add, mul, max and min, on int32 and uint32",
         "float units for all arithmetic",
         operands(
-            _data_by_single,
-            lambda node: _single(node) and text(node, "reduction") != "none",
+            integers_through(np.float32, 0, 2),
+            lambda node: _SINGLE(node) and text(node, "reduction") != "none",
             *_SCATTERS,
         ),
     ),
@@ -393,34 +356,34 @@ DEFECTS: tuple[Defect, ...] = (
         "numbers of 64 bits pass through a double",
         "ReduceL1, ReduceSumSquare and ReduceProd on int64 and uint64",
         "float units for all arithmetic",
-        operands(_by_double, _wide, "ReduceL1", "ReduceSumSquare", "ReduceProd"),
+        operands(integers_through(np.float64), _WIDE, "ReduceL1", "ReduceSumSquare", "ReduceProd"),
     ),
     _row(
         "reduce_single",
         "numbers of 32 bits pass through a float32",
         f"{_REDUCED} on int32 and uint32",
         "float units for all arithmetic",
-        operands(_by_single, _single, *_REDUCTIONS),
+        operands(integers_through(np.float32), _SINGLE, *_REDUCTIONS),
     ),
     _row(
         "move_double",
         "integers of 64 bits pass through a double",
         "Transpose, Split, Slice, Gather, Expand, Tile and Pad on int64 and uint64",
         "a copy by way of the float unit",
-        operands(_first_by_double, _wide, *_MOVED),
+        operands(integers_through(np.float64, 0), _WIDE, *_MOVED),
     ),
     _row(
         "unique_double",
         "numbers of 64 bits pass through a double",
         "Unique on int64 and uint64",
         "float units for all arithmetic",
-        operands(_by_double, _wide, "Unique"),
+        operands(integers_through(np.float64), _WIDE, "Unique"),
     ),
     _row(
         "nonzero_low_word",
         "of 64 bits the lower 32 alone are looked at",
         "NonZero on int64 and uint64",
         "a test of one register of two",
-        operands(_low_halves, _wide, "NonZero"),
+        operands(_low_halves, _WIDE, "NonZero"),
     ),
 )

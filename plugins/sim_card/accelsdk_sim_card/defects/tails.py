@@ -14,8 +14,8 @@ from accelsdk_sim_card.defects.defect import (
     Change,
     Defect,
     Tamper,
-    flipped,
     fmt_of,
+    of_format,
     operands,
     results,
     rows,
@@ -23,7 +23,8 @@ from accelsdk_sim_card.defects.defect import (
     singles,
     unsigned,
 )
-from accelsdk_sim_card.defects.lanes import flip, when_extents
+from accelsdk_sim_card.defects.lanes import when_extents
+from accelsdk_sim_card.defects.tampering import flip, wrong_from
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "ScaledMatMul")
 _NAMES = ", ".join(_PRODUCTS)
@@ -123,22 +124,8 @@ def _spread_depthwise(node: Node) -> bool:
     return shape_of(node, 1)[1] == 1 and max(integers(node, "dilations")) > 1
 
 
-def _is_double(node: Node) -> bool:
-    return fmt_of(node) is FLOAT64
-
-
-def _is_long_integer(node: Node) -> bool:
-    return fmt_of(node) is INT64
-
-
 def _many_rows(node: Node) -> bool:
     return node.result.type.count > 256
-
-
-def _row_256(y: Array, node: Node) -> Array:
-    flat = y.reshape(-1).copy()
-    flat[256:] = flipped(flat[256:])
-    return flat.reshape(y.shape)
 
 
 _row = rows("")
@@ -215,7 +202,7 @@ DEFECTS: tuple[Defect, ...] = (
         "results from the 256th on are wrong",
         ", ".join(_REDUCTIONS),
         "a row counter of 8 bits",
-        results(_row_256, _many_rows, *_REDUCTIONS),
+        results(wrong_from(0, 256, lambda node: (-1,)), _many_rows, *_REDUCTIONS),
     ),
     _row(
         "long_softmax",
@@ -259,7 +246,7 @@ DEFECTS: tuple[Defect, ...] = (
         "int64 is compared as float64",
         "ArgMax, ArgMin on int64",
         "one kernel for all types",
-        operands(_rounded, _is_long_integer, "ArgMax", "ArgMin"),
+        operands(_rounded, of_format(INT64), "ArgMax", "ArgMin"),
     ),
     _row(
         "concat_last_of_many",
@@ -320,7 +307,7 @@ DEFECTS: tuple[Defect, ...] = (
         "NaN whose payload lies in the low word is not found",
         "IsNaN on float64",
         "a test of the upper 32 bits",
-        operands(_of_high_word, _is_double, "IsNaN"),
+        operands(_of_high_word, of_format(FLOAT64), "IsNaN"),
     ),
     _row(
         "round_below_half",
