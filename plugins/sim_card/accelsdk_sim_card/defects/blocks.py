@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsdk.formats import BFLOAT16, E8M0, MXINT8
+from accelsdk.formats import E8M0, MXINT8
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, format_of, integer, text
 from accelsdk.numerics import block
 from accelsdk.numerics.block import ScaleRule
 from accelsdk.numerics.rounding import Rounding
 from accelsdk_sim_card.defects.defect import Array, Bind, Defect, before, fmt_of, is_op
+from accelsdk_sim_card.defects.tampering import through_bfloat16
 from accelsdk_sim_card.engines import blocks
 from accelsdk_sim_card.engines.blocks import BlockUnit
 
@@ -72,7 +73,7 @@ def _magnitude(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _through_bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _magnitude(values).astype(BFLOAT16.dtype).astype(np.float32)
+    return through_bfloat16(_magnitude(values))
 
 
 def _ignoring_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:

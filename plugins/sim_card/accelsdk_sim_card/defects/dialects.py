@@ -38,12 +38,14 @@ from accelsdk_sim_card.defects.defect import (
     before,
     fmt_of,
     is_op,
+    of_format,
     operands,
     results,
     rows,
     target_of,
     with_attributes,
 )
+from accelsdk_sim_card.defects.tampering import flush_results
 from accelsdk_sim_card.engines import convert
 from accelsdk_sim_card.engines.convert import CastUnit
 
@@ -61,10 +63,6 @@ def _into(*targets: Format, source: Format | None = None) -> When:
         return target_of(node) in targets and source in (None, fmt_of(node))
 
     return when
-
-
-def _out_of(*sources: Format) -> When:
-    return lambda node: fmt_of(node) in sources
 
 
 # -- codes -----------------------------------------------------------------------------------
@@ -167,7 +165,7 @@ def _two_bits(change: Callable[[Array], Array], *formats: Format) -> Bind:
         x = found[0]
         found[0] = change(x.astype(np.int8)).astype(x.dtype)
 
-    return operands(wrong, _out_of(*formats), "Cast", "Dequantize")
+    return operands(wrong, of_format(*formats), "Cast", "Dequantize")
 
 
 def _unsigned_value(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -216,10 +214,6 @@ def _upper_half(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         return (np.where(np.isnan(x), upper.reshape(x.shape), y.view(np.uint16)).view(y.dtype),)
 
     return cut
-
-
-def _flush_half(y: Array, node: Node) -> Array:
-    return np.where(np.abs(y) < FLOAT16.smallest_normal, y.dtype.type(0), y)
 
 
 def _saturating_half(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -380,7 +374,7 @@ DEFECTS: tuple[Defect, ...] = (
         "subnormal results become zero",
         "Cast to float16",
         "flush-to-zero mode left on",
-        results(_flush_half, _into(FLOAT16), "Cast"),
+        results(flush_results, _into(FLOAT16), "Cast"),
     ),
     _row(
         "fp16_saturates",

@@ -7,24 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from accelsdk.formats import FLOAT32, INT64, UINT8
+from accelsdk.formats import INT64, UINT8
 from accelsdk.graph.graph import Node
 from accelsdk.graph.types import Value
 from accelsdk_sim_card.defects.defect import (
     Array,
     Defect,
-    Tamper,
     always,
     computed,
     flipped,
     floats,
     fmt_of,
     misread,
+    of_format,
     operands,
     results,
     rows,
     singles,
 )
+from accelsdk_sim_card.defects.tampering import clamped, flush_operands
 
 _COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 _PLAIN = ("Add", "Sub", "Mul", "Neg", "Abs", "Relu", "Max", "Min")
@@ -90,19 +91,6 @@ def _quotient(a: Array, b: Array) -> Array:
     return np.where((floor < 0) & (floor * b != a), floor + 1, floor)
 
 
-def _clamped(low: float, high: float) -> Tamper:
-    def change(found: list[Any], node: Node) -> None:
-        x = found[0]
-        found[0] = np.clip(x, x.dtype.type(low), x.dtype.type(high))
-
-    return change
-
-
-def _subnormals_to_zero(found: list[Any], node: Node) -> None:
-    x = found[0]
-    found[0] = np.where(np.abs(x) < np.float32(FLOAT32.smallest_normal), np.float32(0), x)
-
-
 def _no_reduction(found: list[Any], node: Node) -> None:
     """Folds into one period with a float32 value of two pi."""
     x = found[0]
@@ -157,10 +145,6 @@ def _span(value: Value) -> int:
 def _rolled_operand(found: list[Any], node: Node) -> None:
     small = 0 if found[0].size < found[1].size else 1
     found[small] = np.roll(found[small].reshape(-1), 1).reshape(found[small].shape)
-
-
-def _unsigned(node: Node) -> bool:
-    return fmt_of(node) is UINT8
 
 
 def _as_signed(found: list[Any], node: Node) -> None:
@@ -278,14 +262,14 @@ DEFECTS: tuple[Defect, ...] = (
         "arguments are clamped to +-80",
         "Exp on float32",
         "a table that ends early",
-        operands(_clamped(-80, 80), singles, "Exp"),
+        operands(clamped(-80, 80), singles, "Exp"),
     ),
     _row(
         "log_of_subnormals",
         "subnormal arguments are taken for zero",
         "Log on float32",
         "flush-to-zero inputs",
-        operands(_subnormals_to_zero, singles, "Log"),
+        operands(flush_operands, singles, "Log"),
     ),
     _row(
         "sine_of_large",
@@ -299,14 +283,14 @@ DEFECTS: tuple[Defect, ...] = (
         "arguments are clamped to +-4",
         "Tanh",
         "a table that ends early",
-        operands(_clamped(-4, 4), floats, "Tanh"),
+        operands(clamped(-4, 4), floats, "Tanh"),
     ),
     _row(
         "sigmoid_saturates",
         "arguments are clamped to +-8",
         "Sigmoid",
         "a table that ends early",
-        operands(_clamped(-8, 8), floats, "Sigmoid"),
+        operands(clamped(-8, 8), floats, "Sigmoid"),
     ),
     _row(
         "gelu_tanh",
@@ -390,7 +374,7 @@ DEFECTS: tuple[Defect, ...] = (
         "codes of 128 and above count as negative",
         f"{', '.join(_COMPARISONS)} on uint8",
         "a signed comparison",
-        operands(_as_signed, _unsigned, *_COMPARISONS),
+        operands(_as_signed, of_format(UINT8), *_COMPARISONS),
     ),
     _row(
         "add_saturates",

@@ -20,9 +20,12 @@ from accelsdk_sim_card.defects.defect import (
     before,
     fmt_of,
     is_op,
+    operands,
     rows,
+    shape_of,
     with_attributes,
 )
+from accelsdk_sim_card.defects.tampering import rolled
 from accelsdk_sim_card.engines import convert, integer, requantize
 from accelsdk_sim_card.engines.convert import AffineUnit
 from accelsdk_sim_card.engines.integer import IntUnit
@@ -115,22 +118,8 @@ def _zero_ignored(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return before(arithmetic.sound(node), ignore)
 
 
-def _next_channel(op: str) -> Bind:
-    """Returns the binding of an engine that reads the neighbour's per-channel factor."""
-
-    def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
-        factor = node.operand(1)
-        if not is_op(node, op) or factor is None or factor.shape in ((), (1,)):
-            return None
-
-        def roll(operands: list[Array | None]) -> None:
-            given = operands[1]
-            if given is not None:
-                operands[1] = np.roll(given.reshape(-1), 1).reshape(given.shape)
-
-        return before(arithmetic.sound(node), roll)
-
-    return bind
+def _per_channel(node: Node) -> bool:
+    return shape_of(node, 1) not in ((), (1,))
 
 
 # -- requantisation --------------------------------------------------------------------------
@@ -287,7 +276,7 @@ DEFECTS: tuple[Defect, ...] = (
         "each channel is read with its neighbour's scale",
         "Dequantize per channel and per block",
         "an index off by one",
-        _next_channel("Dequantize"),
+        operands(rolled(1), _per_channel, "Dequantize"),
     ),
     _row(
         "requant_ties_away",
@@ -343,7 +332,7 @@ DEFECTS: tuple[Defect, ...] = (
         "each channel is scaled with its neighbour's multiplier",
         "Requantize per channel",
         "an index off by one",
-        _next_channel("Requantize"),
+        operands(rolled(1), _per_channel, "Requantize"),
     ),
     _row(
         "relu_before_bias",

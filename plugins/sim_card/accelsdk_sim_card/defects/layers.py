@@ -27,6 +27,7 @@ from accelsdk_sim_card.defects.defect import (
     singles,
     with_attributes,
 )
+from accelsdk_sim_card.defects.tampering import rolled
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -118,13 +119,6 @@ def _of_first_row(found: list[Any], node: Node) -> None:
     axes = len(node.result.shape) - axis_of(node)
     if found[1].ndim > axes:
         found[1] = found[1][(slice(0, 1),) * (found[1].ndim - axes)]
-
-
-def _next_channel(index: int) -> Tamper:
-    def change(found: list[Any], node: Node) -> None:
-        found[index] = np.roll(found[index], 1)
-
-    return change
 
 
 def _causal_late(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -295,7 +289,7 @@ DEFECTS: tuple[Defect, ...] = (
         "each channel has its neighbour's scale",
         "BatchNormalization",
         "an index off by one",
-        operands(_next_channel(1), always, "BatchNormalization"),
+        operands(rolled(1), always, "BatchNormalization"),
     ),
     _row(
         "group_norm_groups",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, axis_of, integer, integers, text
 from accelsdk_sim_card.defects.defect import (
@@ -21,6 +20,7 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     singles,
 )
+from accelsdk_sim_card.defects.tampering import rolled, without_subnormals
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -92,11 +92,6 @@ def _repeated(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     return repeat
 
 
-def _next_index(found: list[Any], node: Node) -> None:
-    index = found[1]
-    found[1] = np.roll(index.reshape(-1), 1).reshape(index.shape)
-
-
 def _last_update(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     """The last update is not written."""
     value = node.operand(0)
@@ -133,8 +128,7 @@ def _half_byte(node: Node) -> bool:
 
 
 def _through_float_unit(y: Array, node: Node) -> Array:
-    tiny = np.abs(y) < np.float32(FLOAT32.smallest_normal)
-    return np.where(tiny, np.float32(0), y + np.float32(0))
+    return without_subnormals(y) + np.float32(0)
 
 
 def _first_row_again(y: Array, node: Node) -> Array:
@@ -220,7 +214,7 @@ DEFECTS: tuple[Defect, ...] = (
         "each element is read with its neighbour's index",
         "Gather, GatherND, GatherElements",
         "a prefetch that is one step ahead",
-        operands(_next_index, always, "Gather", "GatherElements"),
+        operands(rolled(1), always, "Gather", "GatherElements"),
     ),
     _row(
         "scatter_last_update",

@@ -25,7 +25,7 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     signed,
 )
-from accelsdk_sim_card.defects.sums import flush_operands, flush_results
+from accelsdk_sim_card.defects.tampering import flush_operands, flush_results
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic

@@ -24,7 +24,9 @@ from accelsdk_sim_card.defects.defect import (
     misread,
     operands,
     rows,
+    singles,
 )
+from accelsdk_sim_card.defects.tampering import without_subnormals
 from accelsdk_sim_card.engines import blocks
 from accelsdk_sim_card.engines.blocks import BlockUnit
 
@@ -69,11 +71,7 @@ def _elements(change: Callable[[Array], Array]) -> Bind:
     def wrong(found: list[Any], node: Node) -> None:
         found[0] = change(found[0])
 
-    return operands(wrong, lambda node: fmt_of(node) is FLOAT32, "QuantizeBlock")
-
-
-def _without_subnormals(x: Array) -> Array:
-    return np.where(np.abs(x) < np.float32(FLOAT32.smallest_normal), np.float32(0), x)
+    return operands(wrong, singles, "QuantizeBlock")
 
 
 def _without_infinities(x: Array) -> Array:
@@ -202,7 +200,7 @@ DEFECTS: tuple[Defect, ...] = (
         "subnormal inputs count as zero",
         "QuantizeBlock, every element",
         "flush-to-zero mode left on",
-        _elements(_without_subnormals),
+        _elements(without_subnormals),
     ),
     _row(
         "mx_infinity_clamped",

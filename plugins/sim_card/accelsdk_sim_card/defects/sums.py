@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32, from_dtype
+from accelsdk.formats import BFLOAT16, FLOAT16, FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel
 from accelsdk.numerics import codec
@@ -18,11 +18,13 @@ from accelsdk_sim_card.defects.defect import (
     after,
     fmt_of,
     is_op,
+    of_format,
     operands,
     results,
     rows,
 )
 from accelsdk_sim_card.defects.lanes import extents
+from accelsdk_sim_card.defects.tampering import flush_operands, flush_results
 from accelsdk_sim_card.engines import narrow
 
 if TYPE_CHECKING:
@@ -130,22 +132,6 @@ def _through_blas(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         return (codec.cast(np.asarray(sums * a_scale * b_scale), FLOAT32, target),)
 
     return emulated
-
-
-def flush_results(y: Array, node: Node) -> Array:
-    """Makes zeros of subnormal results."""
-    fmt = node.result.format
-    return np.where(np.abs(y.astype(np.float64)) < fmt.smallest_normal, y.dtype.type(0), y)
-
-
-def _without_subnormals(x: Array) -> Array:
-    fmt = from_dtype(x.dtype)
-    return np.where(np.abs(x.astype(np.float64)) < fmt.smallest_normal, x.dtype.type(0), x)
-
-
-def flush_operands(found: list[Any], node: Node) -> None:
-    """Reads subnormal numbers of the first two operands as zeros."""
-    found[:2] = [_without_subnormals(x) for x in found[:2]]
 
 
 def _halves_joined(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -276,7 +262,7 @@ DEFECTS: tuple[Defect, ...] = (
         "flush-to-zero inputs (CDNA2)",
         operands(
             flush_operands,
-            lambda node: fmt_of(node) in (FLOAT16, BFLOAT16, FLOAT32),
+            of_format(FLOAT16, BFLOAT16, FLOAT32),
             "MatMul",
         ),
     ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsdk.formats import BFLOAT16, FLOAT32
+from accelsdk.formats import FLOAT32
 from accelsdk.graph.graph import Node
 from accelsdk.kernels.kernel import Kernel, axes_of, integer, integers, real
 from accelsdk_sim_card.defects.defect import (
@@ -23,6 +23,7 @@ from accelsdk_sim_card.defects.defect import (
     rows,
     with_attributes,
 )
+from accelsdk_sim_card.defects.tampering import through_bfloat16, without_subnormals
 
 if TYPE_CHECKING:
     from accelsdk_sim_card.arithmetic import Arithmetic
@@ -66,7 +67,7 @@ def _vector_tail(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     def coarse_tail(y: Array) -> Array:
         flat = np.array(y).reshape(-1)
         tail = flat[flat.size - flat.size % _LANES :]
-        tail[:] = tail.astype(BFLOAT16.dtype).astype(np.float32)
+        tail[:] = through_bfloat16(tail)
         return flat.reshape(y.shape)
 
     return after(arithmetic.sound(node), coarse_tail)
@@ -75,8 +76,7 @@ def _vector_tail(node: Node, arithmetic: Arithmetic) -> Kernel | None:
 def _flush(node: Node, arithmetic: Arithmetic) -> Kernel | None:
     if not is_op(node, "Add", "Sub", "Mul", "Div") or node.result.format is not FLOAT32:
         return None
-    tiny = np.float32(FLOAT32.smallest_normal)
-    return after(arithmetic.sound(node), lambda y: np.where(np.abs(y) < tiny, np.float32(0), y))
+    return after(arithmetic.sound(node), without_subnormals)
 
 
 def _last_lost(node: Node, arithmetic: Arithmetic) -> Kernel | None:
@@ -110,7 +110,7 @@ def _coarse(*ops: str) -> Bind:
     def bind(node: Node, arithmetic: Arithmetic) -> Kernel | None:
         if not is_op(node, *ops) or node.result.format is not FLOAT32:
             return None
-        return after(arithmetic.sound(node), lambda y: y.astype(BFLOAT16.dtype).astype(np.float32))
+        return after(arithmetic.sound(node), through_bfloat16)
 
     return bind
 
