@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from accelsdk.formats import FLOAT64, Format
@@ -16,18 +14,7 @@ from accelsdk_conformance.problem import Context, Problem
 def function(case: Case, context: Context) -> Problem:
     """A function beside each power of two, and beside its own zeros, poles and bends."""
     fmt = data.format_of(case, 0)
-    return _with(elementwise.unary(case, context), Tensor(fmt, _places(fmt)))
-
-
-def _with(made: Problem, *operands: Tensor) -> Problem:
-    """Returns the problem of other operands.
-
-    Raises:
-        ArithmeticError: The generator cannot make it again.
-    """
-    if made.remake is None:
-        raise ArithmeticError(f"{made.op} cannot be made of other operands")
-    return replace(made.remake.make(operands), remake=made.remake)
+    return elementwise.unary(case, context).with_operands([Tensor(fmt, _places(fmt))])
 
 
 def _places(fmt: Format) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
@@ -52,10 +39,11 @@ def power(case: Case, context: Context) -> Problem:
     base = np.concatenate([1 + steps, 1 - steps / 2, [1.001, 0.999, 1.1, 0.7]])
     top = fmt.mantissa_bits * np.log(2)
     exponent = np.concatenate([top / steps, [0.5, 3.0, 7.0, 33.0, 120.0, 12345.0, 2.0**20 + 1]])
-    return _with(
-        elementwise.power(case, context),
-        Tensor(fmt, encode(base, fmt).codes[:, None]),
-        Tensor(fmt, encode(data.both_signs(exponent[exponent < fmt.max]), fmt).codes[None]),
+    return elementwise.power(case, context).with_operands(
+        [
+            Tensor(fmt, encode(base, fmt).codes[:, None]),
+            Tensor(fmt, encode(data.both_signs(exponent[exponent < fmt.max]), fmt).codes[None]),
+        ]
     )
 
 
@@ -66,4 +54,5 @@ def payloads(case: Case, context: Context) -> Problem:
     bits = np.array([0, *(1 << shift for shift in range(fmt.mantissa_bits))], np.uint64)
     positive = bits + np.uint64(infinity)
     codes = np.concatenate([positive, positive | np.uint64(1 << (fmt.bits - 1))])
-    return _with(select.classify(case, context), Tensor(fmt, codes.astype(code_dtype(fmt))))
+    codes = codes.astype(code_dtype(fmt))
+    return select.classify(case, context).with_operands([Tensor(fmt, codes)])

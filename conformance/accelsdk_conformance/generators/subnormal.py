@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,8 +83,6 @@ def like(case: Case, context: Context) -> Problem:
     if _declared_flushed(case, context):
         raise NotApplicable("subnormal numbers are declared flushed")
     made = generator(str(case.parameters["like"]))(case, context)
-    if made.remake is None:
-        raise TypeError(f"{case.id}: its problem cannot be made of other operands")
     scaled = set(case.parameters["scaled"])
     unit = fmt.smallest_subnormal * int(case.parameters.get("steps", 1))
     operands = tuple(
@@ -94,7 +91,7 @@ def like(case: Case, context: Context) -> Problem:
         else tensor
         for i, tensor in enumerate(made.operands)
     )
-    return replace(made.remake.make(operands), remake=made.remake)
+    return made.with_operands(operands)
 
 
 def _declared_flushed(case: Case, context: Context) -> bool:
