@@ -28,7 +28,7 @@ SMALL = ["int8/MatMulInteger/uint8xint8/grid/k33/", "fp8/Cast/fp32xe4m3/"]
 def faulty(tmp_path, monkeypatch):
     install_faulty(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    return Settings(plugin="faulty", timeout=3.0, jobs=1)
+    return Settings(plugin="faulty", timeout=6.0, jobs=1)
 
 
 def picked(*patterns):

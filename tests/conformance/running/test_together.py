@@ -183,7 +183,7 @@ def test_parts_of_one_allocation_have_their_own_poison_and_results():
 def sociable(tmp_path, monkeypatch):
     install_sociable(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    return Settings(plugin="sociable", timeout=3.0, jobs=1)
+    return Settings(plugin="sociable", timeout=60.0, jobs=1)
 
 
 def test_a_crash_in_company_alone_is_one_crashed_case_that_names_it(sociable):
@@ -198,7 +198,8 @@ def test_a_crash_in_company_alone_is_one_crashed_case_that_names_it(sociable):
 
 
 def test_a_slow_program_is_no_hang_if_its_cases_are_slow(sociable):
-    slow = replace(sociable, plugin="slow", timeout=2.0)
+    # Sixteen nodes take 6.4 s, one of them 0.4 s and what a busy machine makes of the rest.
+    slow = replace(sociable, plugin="slow", timeout=5.0)
     found = run(slow, Selection(patterns=("fp32/Abs/fp32/",)))
     assert {result.status for result in found.results} == {Status.PASSED}
 
