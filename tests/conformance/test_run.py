@@ -52,7 +52,7 @@ def test_a_crash_a_hang_and_an_exception_are_results_and_the_run_goes_on(faulty)
     }
     reasons = {result.status: result.reason for result in found.results}
     assert "SIGKILL" in reasons[Status.CRASHED]
-    assert "3 s" in reasons[Status.HUNG]
+    assert "6 s" in reasons[Status.HUNG]
     assert "the vendor library raised" in reasons[Status.FAILED]
     assert found.exit_code == 1
 
